@@ -1,0 +1,8 @@
+//! Quorate's protocols, each a pure state machine.
+#![no_std]
+#![deny(missing_docs)]
+
+extern crate alloc;
+
+pub mod hash;
+pub mod machine;
