@@ -4,5 +4,6 @@
 
 extern crate alloc;
 
+pub mod cow;
 pub mod hash;
 pub mod machine;
