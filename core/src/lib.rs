@@ -6,4 +6,5 @@ extern crate alloc;
 
 pub mod cow;
 pub mod hash;
+pub mod iblt;
 pub mod machine;
