@@ -1,0 +1,134 @@
+//! The edge: the application's side of a host. It lives in the host's task, is told the machine's
+//! events once what they speak of is durable, and asks the host for what a machine cannot do.
+
+use bytes::Bytes;
+use quorate_core::machine::{Machine, NodeId};
+
+use crate::storage::Corrupted;
+
+/// What stands between a machine and its application. Every call runs in the host's task and must
+/// not block.
+pub trait Edge: Send + 'static {
+    /// The machine that is hosted.
+    type Machine: Machine;
+
+    /// The machine emitted `event`, and all it persisted before that is durable.
+    fn event(
+        &mut self,
+        event: <Self::Machine as Machine>::Event,
+        actions: &mut Actions<'_, Self::Machine>,
+    );
+
+    /// `record` has this position in the log: told of each on restore, and then of each as it is
+    /// persisted, before it is durable. Positions rise, and none is ever used twice.
+    fn record(&mut self, position: u64, record: &<Self::Machine as Machine>::Record) {
+        let _ = (position, record);
+    }
+
+    /// A stored record no longer has the bytes that were written. On restore this speaks of the
+    /// log's tail, which was cut there; later, of a read that was answered with `None`.
+    fn corrupted(&mut self, report: Corrupted) {
+        let _ = report;
+    }
+}
+
+/// What an edge may ask of its host. Everything is done after the call returns, in order.
+#[derive(Debug)]
+pub struct Actions<'a, M: Machine> {
+    pub(crate) queue: &'a mut Vec<Action<M>>,
+    pub(crate) logged: u64,
+}
+
+/// What is done with the bodies of a read.
+pub(crate) type Then<M> = Box<dyn FnOnce(Vec<Option<Bytes>>) -> <M as Machine>::Command + Send>;
+
+pub(crate) enum Action<M: Machine> {
+    Command(M::Command),
+    Read {
+        positions: Vec<u64>,
+        then: Then<M>,
+    },
+    Dial {
+        addr: String,
+        expected: Option<NodeId>,
+    },
+    Undial {
+        addr: String,
+    },
+    Disconnect {
+        peer: NodeId,
+        reason: String,
+    },
+    Forget {
+        position: u64,
+    },
+}
+
+impl<M: Machine> std::fmt::Debug for Action<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Action::Command(_) => "Command",
+            Action::Read { .. } => "Read",
+            Action::Dial { .. } => "Dial",
+            Action::Undial { .. } => "Undial",
+            Action::Disconnect { .. } => "Disconnect",
+            Action::Forget { .. } => "Forget",
+        })
+    }
+}
+
+impl<M: Machine> Actions<'_, M> {
+    /// Feeds `command` to the machine, after those already waiting.
+    pub fn command(&mut self, command: M::Command) {
+        self.queue.push(Action::Command(command));
+    }
+
+    /// Reads the encoded records at `positions` and feeds the machine the command that `then` makes
+    /// of them, in the same order. A record that was forgotten, was never written, or is corrupted
+    /// is `None`. `then` runs off the host's task.
+    pub fn read(
+        &mut self,
+        positions: Vec<u64>,
+        then: impl FnOnce(Vec<Option<Bytes>>) -> M::Command + Send + 'static,
+    ) {
+        self.queue.push(Action::Read {
+            positions,
+            then: Box::new(then),
+        });
+    }
+
+    /// Keeps a link to whoever answers at `addr`, or only to `expected`: dials until it is up, and
+    /// again whenever it is lost, until [`undial`](Self::undial).
+    pub fn dial(&mut self, addr: impl Into<String>, expected: Option<NodeId>) {
+        self.queue.push(Action::Dial {
+            addr: addr.into(),
+            expected,
+        });
+    }
+
+    /// Dials `addr` no more. A link that is up stays up.
+    pub fn undial(&mut self, addr: impl Into<String>) {
+        self.queue.push(Action::Undial { addr: addr.into() });
+    }
+
+    /// Closes the link to `peer`, if there is one, after what was sent on it; `reason` goes to the
+    /// log. It may be dialled again by either side.
+    pub fn disconnect(&mut self, peer: NodeId, reason: impl Into<String>) {
+        self.queue.push(Action::Disconnect {
+            peer,
+            reason: reason.into(),
+        });
+    }
+
+    /// Removes the record at `position` from the log with one of the next commits.
+    pub fn forget(&mut self, position: u64) {
+        self.queue.push(Action::Forget { position });
+    }
+
+    /// The log position before which everything was persisted when this event was emitted: the
+    /// last record the machine persisted before it has the position one below.
+    #[must_use]
+    pub fn logged(&self) -> u64 {
+        self.logged
+    }
+}
