@@ -154,13 +154,7 @@ impl<K, V> CowMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        let mut node = self.root.as_deref()?;
-        loop {
-            match node {
-                Node::Leaf(entries) => return Some(&entries[find(entries, key).ok()?].1),
-                Node::Branch(children) => node = &children[child_of(children, key)].node,
-            }
-        }
+        self.root.as_deref()?.get(key)
     }
 
     /// Whether there is an entry at `key`.
@@ -226,19 +220,18 @@ impl<K: Ord + Clone, V: Clone> CowMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        if !self.contains_key(key) {
-            return None;
-        }
-        let mut node = Arc::make_mut(self.root.as_mut()?);
+        let mut node = self.root.as_mut()?;
+        let mut found = false;
         loop {
-            match node {
+            found = found || holds(node, key)?;
+            match Arc::make_mut(node) {
                 Node::Leaf(entries) => {
                     let at = find(entries, key).ok()?;
                     return Some(&mut entries[at].1);
                 }
                 Node::Branch(children) => {
                     let at = child_of(children, key);
-                    node = Arc::make_mut(&mut children[at].node);
+                    node = &mut children[at].node;
                 }
             }
         }
@@ -276,11 +269,8 @@ impl<K: Ord + Clone, V: Clone> CowMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        if !self.contains_key(key) {
-            return None;
-        }
         let root = self.root.as_mut()?;
-        let value = remove_from(root, key)?;
+        let value = remove_from(root, key, false)?;
         self.len -= 1;
         while let Node::Branch(children) = &**root
             && let [only] = &children[..]
@@ -293,8 +283,8 @@ impl<K: Ord + Clone, V: Clone> CowMap<K, V> {
         Some(value)
     }
 
-    /// Removes the entries that `keep` rejects. Nodes without one of those are neither copied nor
-    /// written.
+    /// Removes the entries that `keep` rejects. A subtree without one of those is neither copied nor
+    /// written, unless a sparse neighbour is merged into it.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
         let rejected: Vec<K> = self
             .iter()
@@ -305,6 +295,16 @@ impl<K: Ord + Clone, V: Clone> CowMap<K, V> {
             self.remove(key);
         }
     }
+}
+
+/// Asked before a node is copied: whether `key` is below it, so that the copy is not in vain.
+/// `None` says that it is not; `false`, that the node is owned alone and nobody had to look.
+fn holds<K: Borrow<Q>, V, Q: Ord + ?Sized>(node: &Arc<Node<K, V>>, key: &Q) -> Option<bool> {
+    let shared = Arc::strong_count(node) > 1;
+    if shared {
+        node.get(key)?;
+    }
+    Some(shared)
 }
 
 /// Where `key` is in a leaf, or where it would be.
@@ -360,7 +360,20 @@ fn leaf_for<'a, K: Ord + Clone, V: Clone>(
     }
 }
 
-impl<K: Ord, V> Node<K, V> {
+impl<K, V> Node<K, V> {
+    fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        let mut node = self;
+        loop {
+            match node {
+                Node::Leaf(entries) => return Some(&entries[find(entries, key).ok()?].1),
+                Node::Branch(children) => node = &children[child_of(children, key)].node,
+            }
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Node::Leaf(entries) => entries.len(),
@@ -369,7 +382,10 @@ impl<K: Ord, V> Node<K, V> {
     }
 
     /// Whether this node must be split before `key` is put below it.
-    fn lacks_room_for(&self, key: &K) -> bool {
+    fn lacks_room_for(&self, key: &K) -> bool
+    where
+        K: Ord,
+    {
         match self {
             Node::Leaf(entries) => entries.len() >= FANOUT && find(entries, key).is_err(),
             Node::Branch(children) => children.len() >= FANOUT,
@@ -422,7 +438,9 @@ fn make_room<T>(items: &mut Vec<T>) {
 fn remove_from<K: Ord + Clone + Borrow<Q>, V: Clone, Q: Ord + ?Sized>(
     node: &mut Arc<Node<K, V>>,
     key: &Q,
+    found: bool,
 ) -> Option<V> {
+    let found = found || holds(node, key)?;
     match Arc::make_mut(node) {
         Node::Leaf(entries) => {
             let at = find(entries, key).ok()?;
@@ -430,9 +448,9 @@ fn remove_from<K: Ord + Clone + Borrow<Q>, V: Clone, Q: Ord + ?Sized>(
         }
         Node::Branch(children) => {
             let at = child_of(children, key);
-            let value = remove_from(&mut children[at].node, key);
+            let value = remove_from(&mut children[at].node, key, found)?;
             mend(children, at);
-            value
+            Some(value)
         }
     }
 }
