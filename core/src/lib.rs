@@ -5,6 +5,7 @@
 extern crate alloc;
 
 pub mod cow;
+pub mod frontier;
 pub mod hash;
 pub mod iblt;
 pub mod machine;
