@@ -101,11 +101,7 @@ impl<K, V> CowMap<K, V> {
     /// All entries, ascending.
     #[must_use]
     pub fn iter(&self) -> Range<'_, K, V> {
-        let mut range = Range {
-            front: [].iter(),
-            rest: VecDeque::new(),
-            back: [].iter(),
-        };
+        let mut range = Range { front: [].iter(), rest: VecDeque::new(), back: [].iter() };
         match self.root.as_deref() {
             None => {}
             Some(Node::Leaf(entries)) => range.front = entries.iter(),
@@ -185,11 +181,7 @@ impl<K, V> CowMap<K, V> {
         let (Bound::Included(key) | Bound::Excluded(key)) = start else {
             return self.iter();
         };
-        let mut range = Range {
-            front: [].iter(),
-            rest: VecDeque::new(),
-            back: [].iter(),
-        };
+        let mut range = Range { front: [].iter(), rest: VecDeque::new(), back: [].iter() };
         let Some(mut node) = self.root.as_deref() else {
             return range;
         };
@@ -326,10 +318,7 @@ fn leaf_for<'a, K: Ord + Clone, V: Clone>(
     if root.lacks_room_for(key) {
         // The tree grows at its top, which keeps all leaves at one depth. The first child's bound
         // is never looked at; any key will do.
-        let child = Child {
-            low: key.clone(),
-            node: Arc::clone(root),
-        };
+        let child = Child { low: key.clone(), node: Arc::clone(root) };
         *root = Arc::new(Node::Branch(Vec::from([child])));
     }
     let mut last_of_level = true;
@@ -404,26 +393,17 @@ fn split<K: Ord + Clone, V: Clone>(
         Node::Leaf(entries) => {
             let ascending = last_of_level && entries.last().is_some_and(|(last, _)| last < key);
             if ascending {
-                return Child {
-                    low: key.clone(),
-                    node: Arc::new(Node::Leaf(Vec::new())),
-                };
+                return Child { low: key.clone(), node: Arc::new(Node::Leaf(Vec::new())) };
             }
             let right = entries.split_off(FANOUT / 2);
             entries.shrink_to_fit();
-            Child {
-                low: right[0].0.clone(),
-                node: Arc::new(Node::Leaf(right)),
-            }
+            Child { low: right[0].0.clone(), node: Arc::new(Node::Leaf(right)) }
         }
         Node::Branch(children) => {
             let ascending = last_of_level && child_of(children, key) + 1 == children.len();
             let right = children.split_off(if ascending { FANOUT - 1 } else { FANOUT / 2 });
             children.shrink_to_fit();
-            Child {
-                low: right[0].low.clone(),
-                node: Arc::new(Node::Branch(right)),
-            }
+            Child { low: right[0].low.clone(), node: Arc::new(Node::Branch(right)) }
         }
     }
 }
@@ -475,10 +455,7 @@ fn mend<K: Ord + Clone, V: Clone>(children: &mut Vec<Child<K, V>>, at: usize) {
 /// Joins child `left` and the one after it.
 fn merge<K: Ord + Clone, V: Clone>(children: &mut Vec<Child<K, V>>, left: usize) {
     let right = children.remove(left + 1);
-    match (
-        Arc::make_mut(&mut children[left].node),
-        Arc::unwrap_or_clone(right.node),
-    ) {
+    match (Arc::make_mut(&mut children[left].node), Arc::unwrap_or_clone(right.node)) {
         (Node::Leaf(entries), Node::Leaf(more)) => {
             entries.reserve_exact(more.len());
             entries.extend(more);
@@ -588,11 +565,7 @@ impl<K, V> FusedIterator for Range<'_, K, V> {}
 
 impl<K, V> Clone for Range<'_, K, V> {
     fn clone(&self) -> Self {
-        Self {
-            front: self.front.clone(),
-            rest: self.rest.clone(),
-            back: self.back.clone(),
-        }
+        Self { front: self.front.clone(), rest: self.rest.clone(), back: self.back.clone() }
     }
 }
 
@@ -604,10 +577,7 @@ impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Range<'_, K, V> {
 
 impl<K, V> Clone for CowMap<K, V> {
     fn clone(&self) -> Self {
-        Self {
-            root: self.root.clone(),
-            len: self.len,
-        }
+        Self { root: self.root.clone(), len: self.len }
     }
 }
 

@@ -5,7 +5,11 @@
 extern crate alloc;
 
 pub mod cow;
+pub mod detector;
+pub mod entry;
 pub mod frontier;
 pub mod hash;
+pub mod hlc;
 pub mod iblt;
+pub mod identity;
 pub mod machine;

@@ -49,10 +49,7 @@ fn check<K: Ord + fmt::Debug, V>(
             assert_eq!(*leaves.get_or_insert(depth), depth, "leaves at two depths");
             assert!(entries.is_sorted_by(|a, b| a.0 < b.0));
             assert!(low.is_none_or(|low| *low <= entries[0].0), "{low:?}");
-            assert!(
-                high.is_none_or(|high| entries[entries.len() - 1].0 < *high),
-                "{high:?}"
-            );
+            assert!(high.is_none_or(|high| entries[entries.len() - 1].0 < *high), "{high:?}");
             *len += entries.len();
         }
         Node::Branch(children) => {
@@ -106,10 +103,7 @@ fn apply((map, model): &mut Both, op: &Op) {
         Op::Update(key) => {
             assert_eq!(map.get_mut(&key), model.get_mut(&key));
             map.get_mut(&key).into_iter().for_each(|value| *value ^= 5);
-            model
-                .get_mut(&key)
-                .into_iter()
-                .for_each(|value| *value ^= 5);
+            model.get_mut(&key).into_iter().for_each(|value| *value ^= 5);
         }
         Op::Default(key) => {
             *map.get_or_insert_with(key, || 7) ^= 1;
@@ -251,28 +245,15 @@ fn a_write_copies_its_path_and_nothing_else() {
     };
     assert_eq!(map.get_mut(&60_000), None);
     assert_eq!(map.remove(&60_000), None);
-    assert_eq!(
-        map.nodes(),
-        before.nodes(),
-        "looking for what is not there copies nothing"
-    );
+    assert_eq!(map.nodes(), before.nodes(), "looking for what is not there copies nothing");
 
     *map.get_mut(&25_000).unwrap() = 1;
-    let copied = map
-        .nodes()
-        .iter()
-        .zip(before.nodes())
-        .filter(|(a, b)| **a != *b)
-        .count();
+    let copied = map.nodes().iter().zip(before.nodes()).filter(|(a, b)| **a != *b).count();
     assert_eq!(copied, depth);
 
     let nodes = map.nodes();
     *map.get_mut(&25_000).unwrap() = 2;
-    assert_eq!(
-        map.nodes(),
-        nodes,
-        "a path that is owned alone is written in place"
-    );
+    assert_eq!(map.nodes(), nodes, "a path that is owned alone is written in place");
     assert_eq!(before.get(&25_000), Some(&25_000));
 }
 
@@ -295,11 +276,7 @@ fn ascending_keys_leave_full_leaves_and_removal_leaves_none_behind() {
         }
     }
     map.check();
-    assert!(
-        leaves(&map) <= map.len() / (SPARSE / 2),
-        "{} leaves",
-        leaves(&map)
-    );
+    assert!(leaves(&map) <= map.len() / (SPARSE / 2), "{} leaves", leaves(&map));
     map.retain(|_, _| false);
     assert!(map.root.is_none());
 }

@@ -33,10 +33,7 @@ impl<T> CowVec<T> {
     /// An empty vector; allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            full: CowMap::new(),
-            tail: None,
-        }
+        Self { full: CowMap::new(), tail: None }
     }
 
     /// How many elements there are.
@@ -55,11 +52,8 @@ impl<T> CowVec<T> {
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&T> {
         let chunk = index / CHUNK;
-        let chunk = if chunk == self.full.len() {
-            self.tail.as_ref()
-        } else {
-            self.full.get(&chunk)
-        };
+        let chunk =
+            if chunk == self.full.len() { self.tail.as_ref() } else { self.full.get(&chunk) };
         chunk?.get(index % CHUNK)
     }
 
@@ -81,13 +75,9 @@ impl<T> CowVec<T> {
             let skip = index.saturating_sub(number.saturating_mul(CHUNK));
             skip.min(chunk.len())
         };
-        let full = self
-            .full
-            .range(first..)
-            .map(|(number, chunk)| (*number, chunk));
+        let full = self.full.range(first..).map(|(number, chunk)| (*number, chunk));
         let tail = self.tail.as_ref().map(|tail| (self.full.len(), tail));
-        full.chain(tail)
-            .flat_map(move |(number, chunk)| &chunk[rest(number, chunk)..])
+        full.chain(tail).flat_map(move |(number, chunk)| &chunk[rest(number, chunk)..])
     }
 }
 
@@ -114,11 +104,8 @@ impl<T: Clone> CowVec<T> {
         if index >= self.len() {
             return None;
         }
-        let chunk = if chunk == self.full.len() {
-            self.tail.as_mut()
-        } else {
-            self.full.get_mut(&chunk)
-        };
+        let chunk =
+            if chunk == self.full.len() { self.tail.as_mut() } else { self.full.get_mut(&chunk) };
         Arc::make_mut(chunk?).get_mut(index % CHUNK)
     }
 
@@ -149,10 +136,7 @@ impl<T: Clone> CowVec<T> {
 
 impl<T> Clone for CowVec<T> {
     fn clone(&self) -> Self {
-        Self {
-            full: self.full.clone(),
-            tail: self.tail.clone(),
-        }
+        Self { full: self.full.clone(), tail: self.tail.clone() }
     }
 }
 
