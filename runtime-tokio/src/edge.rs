@@ -44,24 +44,11 @@ pub(crate) type Then<M> = Box<dyn FnOnce(Vec<Option<Bytes>>) -> <M as Machine>::
 
 pub(crate) enum Action<M: Machine> {
     Command(M::Command),
-    Read {
-        positions: Vec<u64>,
-        then: Then<M>,
-    },
-    Dial {
-        addr: String,
-        expected: Option<NodeId>,
-    },
-    Undial {
-        addr: String,
-    },
-    Disconnect {
-        peer: NodeId,
-        reason: String,
-    },
-    Forget {
-        position: u64,
-    },
+    Read { positions: Vec<u64>, then: Then<M> },
+    Dial { addr: String, expected: Option<NodeId> },
+    Undial { addr: String },
+    Disconnect { peer: NodeId, reason: String },
+    Forget { position: u64 },
 }
 
 impl<M: Machine> std::fmt::Debug for Action<M> {
@@ -91,19 +78,13 @@ impl<M: Machine> Actions<'_, M> {
         positions: Vec<u64>,
         then: impl FnOnce(Vec<Option<Bytes>>) -> M::Command + Send + 'static,
     ) {
-        self.queue.push(Action::Read {
-            positions,
-            then: Box::new(then),
-        });
+        self.queue.push(Action::Read { positions, then: Box::new(then) });
     }
 
     /// Keeps a link to whoever answers at `addr`, or only to `expected`: dials until it is up, and
     /// again whenever it is lost, until [`undial`](Self::undial).
     pub fn dial(&mut self, addr: impl Into<String>, expected: Option<NodeId>) {
-        self.queue.push(Action::Dial {
-            addr: addr.into(),
-            expected,
-        });
+        self.queue.push(Action::Dial { addr: addr.into(), expected });
     }
 
     /// Dials `addr` no more. A link that is up stays up.
@@ -114,10 +95,7 @@ impl<M: Machine> Actions<'_, M> {
     /// Closes the link to `peer`, if there is one, after what was sent on it; `reason` goes to the
     /// log. It may be dialled again by either side.
     pub fn disconnect(&mut self, peer: NodeId, reason: impl Into<String>) {
-        self.queue.push(Action::Disconnect {
-            peer,
-            reason: reason.into(),
-        });
+        self.queue.push(Action::Disconnect { peer, reason: reason.into() });
     }
 
     /// Removes the record at `position` from the log with one of the next commits.

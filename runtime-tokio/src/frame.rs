@@ -6,10 +6,12 @@
 //! a slice of one pins that frame and no other.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use quorate_core::machine::Machine;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio::time::timeout;
 
 /// The longest frame, and so the longest encoded message.
 pub const MAX_FRAME_BYTES: usize = 4 << 20;
@@ -54,6 +56,9 @@ pub enum FrameError {
     /// The stream ended inside a frame.
     #[error("the stream ended inside a frame")]
     Truncated,
+    /// Nothing arrived for too long.
+    #[error("nothing arrived for too long")]
+    Idle,
     /// The stream failed.
     #[error("the stream failed: {0}")]
     Io(#[from] io::Error),
@@ -75,14 +80,14 @@ pub fn seal(encode: impl FnOnce(&mut Vec<u8>)) -> Result<Bytes, FrameError> {
 #[derive(Debug)]
 pub struct FrameReader<R> {
     stream: BufReader<R>,
+    idle: Duration,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    /// Reads from `stream`, which stands at the beginning of a frame.
-    pub fn new(stream: R) -> Self {
-        Self {
-            stream: BufReader::with_capacity(READ_BUFFER_BYTES, stream),
-        }
+    /// Reads from `stream`, which stands at the beginning of a frame; gives up once nothing at all
+    /// arrived for `idle`.
+    pub fn new(stream: R, idle: Duration) -> Self {
+        Self { stream: BufReader::with_capacity(READ_BUFFER_BYTES, stream), idle }
     }
 
     /// The next frame's bytes, or `None` where the stream ends between two frames. Not to be
@@ -90,11 +95,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
         let mut header = BytesMut::with_capacity(HEADER_BYTES);
         if !self.fill(&mut header, HEADER_BYTES).await? {
-            return if header.is_empty() {
-                Ok(None)
-            } else {
-                Err(FrameError::Truncated)
-            };
+            return if header.is_empty() { Ok(None) } else { Err(FrameError::Truncated) };
         }
         let bytes = header.get_u32_le() as usize;
         if bytes > MAX_FRAME_BYTES {
@@ -109,16 +110,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     /// Reads until `buffer` holds `len` bytes; false where the stream ends before that.
-    async fn fill(&mut self, buffer: &mut BytesMut, len: usize) -> io::Result<bool> {
+    async fn fill(&mut self, buffer: &mut BytesMut, len: usize) -> Result<bool, FrameError> {
         while buffer.len() < len {
             let missing = len - buffer.len();
             buffer.reserve(missing.min(GROW_BYTES));
-            if (&mut self.stream)
-                .take(missing as u64)
-                .read_buf(buffer)
-                .await?
-                == 0
-            {
+            let mut rest = (&mut self.stream).take(missing as u64);
+            let read = timeout(self.idle, rest.read_buf(buffer)).await;
+            if read.map_err(|_| FrameError::Idle)?? == 0 {
                 return Ok(false);
             }
         }
@@ -130,13 +128,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 mod tests {
     use super::*;
 
+    const IDLE: Duration = Duration::from_secs(60);
+
     #[tokio::test]
     async fn frames_pass_whole() {
         let mut wire = Vec::new();
         for body in [&b""[..], b"one", &[7; 200_000]] {
             wire.extend_from_slice(&seal(|out| out.extend_from_slice(body)).unwrap());
         }
-        let mut frames = FrameReader::new(&wire[..]);
+        let mut frames = FrameReader::new(&wire[..], IDLE);
         assert_eq!(frames.next().await.unwrap().unwrap(), &b""[..]);
         assert_eq!(frames.next().await.unwrap().unwrap(), &b"one"[..]);
         assert_eq!(frames.next().await.unwrap().unwrap(), &[7; 200_000][..]);
@@ -147,18 +147,15 @@ mod tests {
     async fn every_cut_inside_a_frame_is_truncation() {
         let wire = seal(|out| out.extend_from_slice(b"body")).unwrap();
         for len in 1..wire.len() {
-            let cut = FrameReader::new(&wire[..len]).next().await;
-            assert!(
-                matches!(cut, Err(FrameError::Truncated)),
-                "cut at {len}: {cut:?}"
-            );
+            let cut = FrameReader::new(&wire[..len], IDLE).next().await;
+            assert!(matches!(cut, Err(FrameError::Truncated)), "cut at {len}: {cut:?}");
         }
     }
 
     #[tokio::test]
     async fn an_oversized_frame_is_refused_by_its_header() {
         let header = (MAX_FRAME_BYTES as u32 + 1).to_le_bytes();
-        let refused = FrameReader::new(&header[..]).next().await;
+        let refused = FrameReader::new(&header[..], IDLE).next().await;
         assert!(matches!(refused, Err(FrameError::Oversized { bytes }) if bytes > MAX_FRAME_BYTES));
         let own = seal(|out| out.resize(HEADER_BYTES + MAX_FRAME_BYTES + 1, 0));
         assert!(matches!(own, Err(FrameError::Oversized { .. })));

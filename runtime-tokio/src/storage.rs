@@ -90,21 +90,15 @@ impl Storage {
         let fresh = !file.try_exists().map_err(io_error)?;
         let database = match builder().create(&file) {
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => {
-                return Err(StorageError::Locked {
-                    path: path.to_owned(),
-                });
+                return Err(StorageError::Locked { path: path.to_owned() });
             }
             other => other.map_err(redb_error)?,
         };
         if fresh {
             // A file whose directory entry is lost with the power is lost with all it acknowledged.
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             for dir in [Some(path), parent].into_iter().flatten() {
-                File::open(dir)
-                    .and_then(|dir| dir.sync_all())
-                    .map_err(io_error)?;
+                File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)?;
             }
         }
         Self::prepare(database)
@@ -123,27 +117,17 @@ impl Storage {
             let write = database.begin_write().map_err(redb_error)?;
             write.open_table(LOG).map_err(redb_error)?;
             let mut meta = write.open_table(META).map_err(redb_error)?;
-            meta.insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..])
-                .map_err(redb_error)?;
+            meta.insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..]).map_err(redb_error)?;
             drop(meta);
             write.commit().map_err(redb_error)?;
         }
-        let storage = Self {
-            database,
-            next: AtomicU64::new(0),
-        };
+        let storage = Self { database, next: AtomicU64::new(0) };
         let found = storage.number(FORMAT_KEY)?.unwrap_or(0);
         if found != FORMAT {
             return Err(StorageError::Format { found });
         }
-        let last = storage
-            .log()?
-            .last()
-            .map_err(redb_error)?
-            .map(|(key, _)| key.value() + 1);
-        let next = last
-            .unwrap_or(0)
-            .max(storage.number(NEXT_KEY)?.unwrap_or(0));
+        let last = storage.log()?.last().map_err(redb_error)?.map(|(key, _)| key.value() + 1);
+        let next = last.unwrap_or(0).max(storage.number(NEXT_KEY)?.unwrap_or(0));
         storage.next.store(next, Ordering::Release);
         Ok(storage)
     }
@@ -183,10 +167,7 @@ impl Storage {
         let write = self.database.begin_write().map_err(redb_error)?;
         let mut log = write.open_table(LOG).map_err(redb_error)?;
         for (position, bytes) in batch {
-            assert!(
-                *position >= next,
-                "position {position} was used, the next is {next}"
-            );
+            assert!(*position >= next, "position {position} was used, the next is {next}");
             next = position + 1;
             let len = CHECKSUM_BYTES + bytes.len();
             let mut slot = log.insert_reserve(position, len).map_err(redb_error)?;
@@ -200,8 +181,7 @@ impl Storage {
         drop(log);
         if !forget.is_empty() {
             let mut meta = write.open_table(META).map_err(redb_error)?;
-            meta.insert(NEXT_KEY, &next.to_le_bytes()[..])
-                .map_err(redb_error)?;
+            meta.insert(NEXT_KEY, &next.to_le_bytes()[..]).map_err(redb_error)?;
         }
         write.commit().map_err(redb_error)?;
         self.next.store(next, Ordering::Release);
@@ -221,11 +201,7 @@ impl Storage {
     /// What [`set_meta`](Self::set_meta) last wrote under `name`.
     pub fn meta(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
         let read = self.database.begin_read().map_err(redb_error)?;
-        let value = read
-            .open_table(META)
-            .map_err(redb_error)?
-            .get(name)
-            .map_err(redb_error)?;
+        let value = read.open_table(META).map_err(redb_error)?.get(name).map_err(redb_error)?;
         Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
     }
 
@@ -234,11 +210,7 @@ impl Storage {
     pub fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), StorageError> {
         assert!(!name.starts_with(RESERVED), "the name {name} is reserved");
         let write = self.database.begin_write().map_err(redb_error)?;
-        write
-            .open_table(META)
-            .map_err(redb_error)?
-            .insert(name, value)
-            .map_err(redb_error)?;
+        write.open_table(META).map_err(redb_error)?.insert(name, value).map_err(redb_error)?;
         write.commit().map_err(redb_error)
     }
 
@@ -263,9 +235,7 @@ pub type Checked = Result<Bytes, Corrupted>;
 
 impl fmt::Debug for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Storage")
-            .field("next", &self.next_position())
-            .finish_non_exhaustive()
+        f.debug_struct("Storage").field("next", &self.next_position()).finish_non_exhaustive()
     }
 }
 

@@ -36,9 +36,8 @@ const PKCS8_PREFIX: [u8; 16] = [
 ];
 
 /// What precedes the key in the SubjectPublicKeyInfo of an Ed25519 key, RFC 8410.
-const SPKI_PREFIX: [u8; 12] = [
-    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-];
+const SPKI_PREFIX: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// A node's key, ready to shake hands on either side.
 #[derive(Clone)]
@@ -80,15 +79,10 @@ impl Identity {
         let mut pkcs8 = PKCS8_PREFIX.to_vec();
         pkcs8.extend_from_slice(seed);
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8));
-        let private = provider
-            .key_provider
-            .load_private_key(private)
-            .map_err(TlsError::Key)?;
-        let public = private
-            .public_key()
-            .ok_or(TlsError::Key(rustls::Error::General(
-                "the cryptography provider does not show public keys".into(),
-            )))?;
+        let private = provider.key_provider.load_private_key(private).map_err(TlsError::Key)?;
+        let public = private.public_key().ok_or(TlsError::Key(rustls::Error::General(
+            "the cryptography provider does not show public keys".into(),
+        )))?;
         let id = node_id(&public).map_err(TlsError::Key)?;
         // rustls passes raw public keys where certificates would be.
         let public = CertificateDer::from(public.to_vec());
@@ -98,17 +92,10 @@ impl Identity {
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Key)?
             .with_client_cert_verifier(Arc::new(PeerKey::new(&provider, None)))
-            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(
-                Arc::clone(&key),
-            )));
+            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::clone(&key))));
         server.alpn_protocols = vec![ALPN.to_vec()];
         server.send_tls13_tickets = 0;
-        Ok(Self {
-            id,
-            key,
-            provider,
-            server: Arc::new(server),
-        })
+        Ok(Self { id, key, provider, server: Arc::new(server) })
     }
 
     /// The public key.
@@ -157,9 +144,7 @@ impl Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Identity").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -179,19 +164,13 @@ fn established<S>(stream: TlsStream<S>) -> Result<(NodeId, TlsStream<S>), TlsErr
 
 /// The key in an Ed25519 SubjectPublicKeyInfo; anything else is refused.
 fn node_id(spki: &SubjectPublicKeyInfoDer<'_>) -> Result<NodeId, rustls::Error> {
-    let key = spki
-        .strip_prefix(&SPKI_PREFIX[..])
-        .and_then(|key| key.try_into().ok());
-    key.map(NodeId).ok_or(rustls::Error::InvalidCertificate(
-        CertificateError::BadEncoding,
-    ))
+    let key = spki.strip_prefix(&SPKI_PREFIX[..]).and_then(|key| key.try_into().ok());
+    key.map(NodeId).ok_or(rustls::Error::InvalidCertificate(CertificateError::BadEncoding))
 }
 
 /// Finds our own refusal inside what rustls returns.
 fn classify(error: io::Error) -> TlsError {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) = inner
         && let Some(&Mismatch { expected, found }) = other.0.downcast_ref::<Mismatch>()
     {
@@ -216,10 +195,7 @@ struct PeerKey {
 
 impl PeerKey {
     fn new(provider: &Arc<CryptoProvider>, expected: Option<NodeId>) -> Self {
-        Self {
-            provider: Arc::clone(provider),
-            expected,
-        }
+        Self { provider: Arc::clone(provider), expected }
     }
 
     fn check(&self, key: &CertificateDer<'_>) -> Result<(), rustls::Error> {
@@ -227,9 +203,7 @@ impl PeerKey {
         match self.expected {
             Some(expected) if expected != found => {
                 let mismatch = OtherError(Arc::new(Mismatch { expected, found }));
-                Err(rustls::Error::InvalidCertificate(CertificateError::Other(
-                    mismatch,
-                )))
+                Err(rustls::Error::InvalidCertificate(CertificateError::Other(mismatch)))
             }
             _ => Ok(()),
         }
