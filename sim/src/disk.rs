@@ -1,0 +1,355 @@
+//! A node's disk: an append-only log, and what of it survives.
+//!
+//! A record is *written* when the machine persists it and *durable* when a sync that began after
+//! the write has finished. One sync is under way at a time and covers everything written before it
+//! began (group commit). A crash keeps a prefix of the log that is drawn between what was durable
+//! and what was written: the disk may have got further than it had told us.
+//!
+//! A host may *forget* a position it needs no longer: it is skipped when the log is restored, and
+//! the others keep their positions. That too is durable only after a sync; until then a crash may
+//! bring the record back.
+//!
+//! The log is cheap to clone: sealed chunks are shared.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::prng::{Rng, Span};
+
+const CHUNK: usize = 256;
+
+/// The records of a node, at positions 0, 1, 2, …
+#[derive(Clone, Debug)]
+pub struct Log<R> {
+    sealed: Arc<Vec<Arc<Vec<R>>>>,
+    tail: Vec<R>,
+    forgotten: Arc<BTreeSet<u64>>,
+}
+
+impl<R: Clone> Log<R> {
+    fn new() -> Log<R> {
+        Log { sealed: Arc::default(), tail: Vec::new(), forgotten: Arc::default() }
+    }
+
+    /// How many records were ever written and not lost, forgotten ones included.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        (self.sealed.len() * CHUNK + self.tail.len()) as u64
+    }
+
+    /// Whether nothing is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The record at `position`, unless it lies beyond the end or was forgotten.
+    #[must_use]
+    pub fn get(&self, position: u64) -> Option<&R> {
+        let index = usize::try_from(position).ok()?;
+        let record = match self.sealed.get(index / CHUNK) {
+            Some(chunk) => &chunk[index % CHUNK],
+            None => self.tail.get(index - self.sealed.len() * CHUNK)?,
+        };
+        (!self.forgotten.contains(&position)).then_some(record)
+    }
+
+    /// Every record that is not forgotten, with its position.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &R)> {
+        (0..self.len()).filter_map(|position| Some((position, self.get(position)?)))
+    }
+
+    fn push(&mut self, record: R) {
+        self.tail.push(record);
+        if self.tail.len() == CHUNK {
+            let chunk = std::mem::replace(&mut self.tail, Vec::with_capacity(CHUNK));
+            Arc::make_mut(&mut self.sealed).push(Arc::new(chunk));
+        }
+    }
+
+    fn truncate(&mut self, len: u64) {
+        if len >= self.len() {
+            return;
+        }
+        let len = len as usize;
+        if len < self.sealed.len() * CHUNK {
+            let sealed = Arc::make_mut(&mut self.sealed);
+            self.tail.clone_from(&sealed[len / CHUNK]);
+            sealed.truncate(len / CHUNK);
+        }
+        self.tail.truncate(len - self.sealed.len() * CHUNK);
+        Arc::make_mut(&mut self.forgotten).split_off(&(len as u64));
+    }
+
+    fn replace(&mut self, position: u64, record: R) {
+        let index = position as usize;
+        if index < self.sealed.len() * CHUNK {
+            Arc::make_mut(&mut Arc::make_mut(&mut self.sealed)[index / CHUNK])[index % CHUNK] =
+                record;
+        } else {
+            self.tail[index - self.sealed.len() * CHUNK] = record;
+        }
+    }
+}
+
+/// What a crash did to a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Loss {
+    /// How many records the log had.
+    pub written: u64,
+    /// How many of them were known to be durable.
+    pub durable: u64,
+    /// How many are left: from `durable` to `written`.
+    pub survived: u64,
+    /// Whether the first lost record was half written: a real log would find a torn tail there.
+    pub torn: bool,
+}
+
+/// How much of what was not durable a crash takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Loses {
+    /// Drawn from the seed: all, nothing, or a suffix.
+    Drawn,
+    /// Everything that was not durable.
+    Unsynced,
+    /// Nothing.
+    Nothing,
+}
+
+/// One node's disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk<R> {
+    pub(crate) log: Log<R>,
+    durable: u64,
+    /// What the sync under way will make durable.
+    syncing: Option<u64>,
+    /// Positions forgotten since the last sync began, and those that the sync under way covers.
+    forgetting: Vec<u64>,
+    forgetting_covered: usize,
+    copy: Option<(Log<R>, u64)>,
+    /// Syncs take this many times as long.
+    pub(crate) slowness: u32,
+    rng: Rng,
+}
+
+impl<R: Clone> Disk<R> {
+    pub(crate) fn new(rng: Rng) -> Disk<R> {
+        Disk {
+            log: Log::new(),
+            durable: 0,
+            syncing: None,
+            forgetting: Vec::new(),
+            forgetting_covered: 0,
+            copy: None,
+            slowness: 1,
+            rng,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn written(&self) -> u64 {
+        self.log.len()
+    }
+
+    #[inline]
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    pub(crate) fn append(&mut self, record: R) -> u64 {
+        self.log.push(record);
+        self.log.len() - 1
+    }
+
+    /// Starts a sync if one is needed and none under way; how long it will take.
+    #[inline]
+    pub(crate) fn start_sync(&mut self, latency: Span) -> Option<u64> {
+        let needed = self.log.len() > self.durable || !self.forgetting.is_empty();
+        if !needed || self.syncing.is_some() {
+            return None;
+        }
+        self.syncing = Some(self.log.len());
+        self.forgetting_covered = self.forgetting.len();
+        Some(self.rng.within(latency).saturating_mul(u64::from(self.slowness)))
+    }
+
+    /// The sync under way has finished; what is durable now.
+    pub(crate) fn finish_sync(&mut self) -> u64 {
+        if let Some(covered) = self.syncing.take() {
+            self.durable = covered;
+            self.forgetting.drain(..self.forgetting_covered);
+        }
+        self.durable
+    }
+
+    pub(crate) fn forget(&mut self, position: u64) {
+        if self.log.get(position).is_some() {
+            Arc::make_mut(&mut self.log.forgotten).insert(position);
+            self.forgetting.push(position);
+        }
+    }
+
+    /// The process died: cuts the log.
+    pub(crate) fn crash(&mut self, loses: Loses) -> Loss {
+        let (written, durable) = (self.written(), self.durable);
+        let survived = match loses {
+            Loses::Unsynced => durable,
+            Loses::Nothing => written,
+            Loses::Drawn => match self.rng.below(4) {
+                0 => durable,
+                1 => written,
+                _ => self.rng.within(Span::new(durable, written)),
+            },
+        };
+        let torn = survived < written && self.rng.below(2) == 0;
+        let kept = self.rng.below(self.forgetting.len() as u64 + 1) as usize;
+        for position in self.forgetting.drain(..).skip(kept) {
+            Arc::make_mut(&mut self.log.forgotten).remove(&position);
+        }
+        self.log.truncate(survived);
+        self.durable = survived;
+        self.syncing = None;
+        self.forgetting_covered = 0;
+        Loss { written, durable, survived, torn }
+    }
+
+    /// Keeps a copy of what is durable, as a backup would.
+    pub(crate) fn keep_copy(&mut self) {
+        let mut copy = self.log.clone();
+        let pending: Vec<u64> = self.forgetting.clone();
+        for position in pending {
+            Arc::make_mut(&mut copy.forgotten).remove(&position);
+        }
+        copy.truncate(self.durable);
+        self.copy = Some((copy, self.durable));
+    }
+
+    pub(crate) fn has_copy(&self) -> bool {
+        self.copy.is_some()
+    }
+
+    /// Puts the copy back. The process must be down.
+    pub(crate) fn restore_copy(&mut self) {
+        if let Some((log, durable)) = self.copy.clone() {
+            self.log = log;
+            self.durable = durable;
+        }
+    }
+
+    /// Corrupts a durable record with `rot`, starting the search for one at `pick`.
+    pub(crate) fn rot(&mut self, pick: u64, rot: impl FnOnce(&R) -> Option<R>) -> Option<u64> {
+        if self.durable == 0 {
+            return None;
+        }
+        let position = pick % self.durable;
+        let rotten = rot(self.log.get(position)?)?;
+        self.log.replace(position, rotten);
+        Some(position)
+    }
+
+    /// A number of `span` from this disk's stream.
+    pub(crate) fn draw(&mut self, span: Span) -> u64 {
+        self.rng.within(span)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(records: u64) -> Disk<u64> {
+        let mut disk = Disk::new(Rng::new(5));
+        for record in 0..records {
+            assert_eq!(disk.append(record), record);
+        }
+        disk
+    }
+
+    #[test]
+    fn a_sync_covers_what_was_written_before_it_began() {
+        let mut disk = disk(3);
+        assert_eq!(disk.start_sync(Span::only(7)), Some(7));
+        disk.append(3);
+        assert_eq!(disk.start_sync(Span::only(7)), None);
+        assert_eq!((disk.finish_sync(), disk.written()), (3, 4));
+        assert_eq!(disk.start_sync(Span::only(7)), Some(7));
+        assert_eq!(disk.finish_sync(), 4);
+        assert_eq!(disk.start_sync(Span::only(7)), None);
+    }
+
+    #[test]
+    fn a_crash_takes_only_what_was_not_durable() {
+        let mut seen = BTreeSet::new();
+        for seed in 0..200 {
+            let mut disk = disk(600);
+            disk.rng = Rng::new(seed);
+            disk.start_sync(Span::only(1));
+            disk.finish_sync();
+            (600..610).for_each(|record| drop(disk.append(record)));
+            let loss = disk.crash(Loses::Drawn);
+            assert!((600..=610).contains(&loss.survived));
+            assert_eq!(
+                disk.log.iter().map(|(_, r)| *r).collect::<Vec<_>>(),
+                (0..loss.survived).collect::<Vec<_>>()
+            );
+            seen.insert(loss.survived);
+        }
+        assert_eq!(seen.len(), 11, "every prefix is drawn: {seen:?}");
+    }
+
+    #[test]
+    fn truncation_goes_back_into_sealed_chunks() {
+        for len in [0, 1, 255, 256, 257, 511, 512, 700] {
+            let mut disk = disk(700);
+            disk.log.truncate(len);
+            assert_eq!(disk.written(), len);
+            disk.append(999);
+            assert_eq!(disk.log.get(len), Some(&999));
+            assert_eq!(disk.log.iter().count() as u64, len + 1);
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_skipped_and_positions_stay() {
+        let mut disk = disk(4);
+        disk.start_sync(Span::only(1));
+        disk.finish_sync();
+        disk.forget(1);
+        assert_eq!(disk.start_sync(Span::only(1)), Some(1));
+        disk.finish_sync();
+        disk.crash(Loses::Drawn);
+        assert_eq!(disk.log.iter().collect::<Vec<_>>(), [(0, &0), (2, &2), (3, &3)]);
+        assert_eq!(disk.log.len(), 4);
+    }
+
+    #[test]
+    fn an_unsynced_forget_may_be_lost() {
+        let mut came_back = 0;
+        for seed in 0..100 {
+            let mut disk = disk(4);
+            disk.rng = Rng::new(seed);
+            disk.start_sync(Span::only(1));
+            disk.finish_sync();
+            disk.forget(2);
+            disk.crash(Loses::Drawn);
+            came_back += u32::from(disk.log.get(2).is_some());
+        }
+        assert!((20..80).contains(&came_back), "{came_back} of 100");
+    }
+
+    #[test]
+    fn an_old_copy_comes_back_and_rot_changes_one_record() {
+        let mut disk = disk(300);
+        disk.start_sync(Span::only(1));
+        disk.finish_sync();
+        disk.append(300);
+        disk.keep_copy();
+        disk.start_sync(Span::only(1));
+        disk.finish_sync();
+        assert_eq!(disk.rot(301 + 7, |record| Some(record + 1_000)), Some(7));
+        assert_eq!(disk.log.get(7), Some(&1_007));
+        disk.crash(Loses::Nothing);
+        disk.restore_copy();
+        assert_eq!((disk.written(), disk.log.get(7)), (300, Some(&7)));
+    }
+}

@@ -1,0 +1,347 @@
+//! The part of a run that does harm, and heals it: actions of the schedule, crashes, starts, the
+//! heal phase.
+
+use core::hash::Hash;
+
+use quorate_core::machine::{Input, Machine};
+
+use crate::disk::Loses;
+use crate::prng::Span;
+use crate::queue::Due;
+use crate::run::{FailureKind, Sim};
+use crate::schedule::{Action, Fault, When};
+use crate::system::{HostCx, System, View};
+use crate::time::FOREVER_US;
+use crate::trace::{What, Who};
+use crate::world::Ambush;
+
+/// A node that the heal phase finds dead starts again within this time.
+const HEALED_START_US: Span = Span::new(1_000, 100_000);
+
+impl<S: System> Sim<S> {
+    /// An entry of the schedule is due.
+    pub(crate) fn act(&mut self, index: u32) {
+        let run = self.run.clone();
+        let action = &run.schedule[index as usize].1;
+        action.hash(&mut self.world.trace.hasher);
+        match action {
+            Action::Op { node, op } => {
+                self.world.acting = Some(*node);
+                self.note(What::Op, Who::node(*node), 0, || format!("{op:?}"));
+                let cx = &mut HostCx { world: &mut self.world, node: *node };
+                self.system.op(*node, op.clone(), cx);
+            }
+            Action::Fault(fault) => {
+                if self.world.core.is_some() {
+                    return;
+                }
+                self.note(What::Fault, Who::NOBODY, 0, || format!("{fault:?}"));
+                if !self.strike_with(fault, index) {
+                    return;
+                }
+                *self.world.faults.entry(fault.name()).or_default() += 1;
+                if let Some(lasts) = fault.undone_after() {
+                    self.holding.insert(index);
+                    if lasts != FOREVER_US {
+                        self.world.queue.push(self.world.now + lasts, Due::Undo { index });
+                    }
+                }
+            }
+        }
+    }
+
+    /// A fault begins; whether it applied.
+    fn strike_with(&mut self, fault: &Fault, index: u32) -> bool {
+        let now = self.world.now;
+        match *fault {
+            Fault::Cut { ref lanes, .. } => {
+                for &(from, to) in lanes {
+                    self.world.network.cut(from, to);
+                    self.world.may_notice(to, from);
+                }
+            }
+            Fault::SlowLink { ref lanes, factor, .. } => {
+                for &(from, to) in lanes {
+                    self.world.network.slow(from, to, factor);
+                }
+            }
+            Fault::Reset { a, b } => {
+                let (_, alive) = self.world.network.connection(a, b);
+                if alive {
+                    self.world.disconnect(a, b);
+                }
+                return alive;
+            }
+            Fault::Crash { node, when, loses, down_us } => {
+                return self.crash_when(node, when, loses, down_us, index);
+            }
+            Fault::Restart { node } => {
+                let (down, life) = (!self.world.running(node), self.world.nodes[node].life);
+                self.start(node, life);
+                return down;
+            }
+            Fault::KeepCopy { node } => self.world.nodes[node].disk.keep_copy(),
+            Fault::RestoreOldCopy { node, down_us } => {
+                if !self.world.nodes[node].disk.has_copy() {
+                    return false;
+                }
+                self.crash(node, Loses::Drawn, down_us);
+                self.world.nodes[node].disk.restore_copy();
+            }
+            Fault::BitRot { node, pick } => {
+                let system = &self.system;
+                let disk = &mut self.world.nodes[node].disk;
+                let rotten = disk.rot(pick, |record| system.rot(record, pick.rotate_left(32)));
+                return rotten.is_some();
+            }
+            Fault::Pause { node, lasts_us, .. } => {
+                self.world.block(node, now.saturating_add(lasts_us));
+            }
+            Fault::SlowNode { node, step_us, .. } => self.world.nodes[node].step_us = step_us,
+            Fault::SlowDisk { node, factor, .. } => {
+                self.world.nodes[node].disk.slowness = factor.max(1);
+            }
+            Fault::WallJump { node, by_us } => self.world.nodes[node].clock.jump(now, by_us),
+            Fault::Drift { node, wall_ppm, monotonic_ppm, .. } => {
+                self.drift(node, wall_ppm, monotonic_ppm);
+            }
+            Fault::Heal => self.heal_all(),
+        }
+        true
+    }
+
+    /// The end of a fault, unless it was healed before.
+    pub(crate) fn undo(&mut self, index: u32) {
+        if !self.holding.remove(&index) {
+            return;
+        }
+        let run = self.run.clone();
+        let Action::Fault(fault) = &run.schedule[index as usize].1 else { return };
+        self.note(What::Undo, Who::NOBODY, u64::from(index), || format!("{fault:?}"));
+        match *fault {
+            Fault::Cut { ref lanes, .. } => {
+                for &(from, to) in lanes {
+                    self.world.network.uncut(from, to);
+                }
+                let after_us = self.world.network.conditions.connect_after_us;
+                for &(from, to) in lanes {
+                    self.world.connect(from, to, after_us);
+                }
+            }
+            Fault::SlowLink { ref lanes, .. } => {
+                for &(from, to) in lanes {
+                    self.world.network.slow(from, to, 1);
+                }
+            }
+            Fault::SlowNode { node, .. } => self.world.nodes[node].step_us = 0,
+            Fault::SlowDisk { node, .. } => self.world.nodes[node].disk.slowness = 1,
+            Fault::Drift { node, .. } => {
+                let skew = run.conditions.skew.get(node).copied().unwrap_or_default();
+                self.drift(node, skew.wall_ppm, skew.monotonic_ppm);
+            }
+            // A pause ends by itself; the rest is never undone.
+            _ => {}
+        }
+    }
+
+    fn drift(&mut self, node: usize, wall_ppm: i32, monotonic_ppm: i32) {
+        self.world.nodes[node].clock.drift(self.world.now, wall_ppm, monotonic_ppm);
+        // A faster clock reaches the deadline before the tick that is in the queue.
+        self.world.arm(node);
+    }
+
+    fn crash_when(
+        &mut self,
+        node: usize,
+        when: When,
+        loses: Loses,
+        down_us: u64,
+        index: u32,
+    ) -> bool {
+        let state = &mut self.world.nodes[node];
+        if state.machine.is_none() || state.ambush.is_some() {
+            return false;
+        }
+        match when {
+            When::Now => self.crash(node, loses, down_us),
+            When::Unsynced { within_us } => {
+                state.ambush = Some(Ambush { action: index, sprung: false });
+                let life = state.life;
+                let due = Due::Strike { node: node as u16, life, action: index };
+                self.world.queue.push(self.world.now.saturating_add(within_us), due);
+                self.spring(node);
+            }
+        }
+        true
+    }
+
+    /// There may be unsynced writes now: a crash that waits for them strikes before they are synced.
+    #[inline]
+    pub(crate) fn spring(&mut self, node: usize) {
+        let sync_us = self.world.sync_us;
+        let state = &mut self.world.nodes[node];
+        if let Some(ambush) = &mut state.ambush
+            && !ambush.sprung
+            && state.disk.written() > state.disk.durable()
+        {
+            ambush.sprung = true;
+            let (life, action) = (state.life, ambush.action);
+            let after = state.disk.draw(Span::new(0, sync_us.max));
+            let due = Due::Strike { node: node as u16, life, action };
+            self.world.queue.push(self.world.now + after, due);
+        }
+    }
+
+    /// A crash that waited strikes, unless it has struck or was healed before.
+    pub(crate) fn strike(&mut self, node: usize, life: u32, action: u32) {
+        let state = &mut self.world.nodes[node];
+        if state.life != life || state.ambush.is_none_or(|ambush| ambush.action != action) {
+            return;
+        }
+        let run = self.run.clone();
+        if let Action::Fault(Fault::Crash { loses, down_us, .. }) = run.schedule[action as usize].1
+        {
+            self.crash(node, loses, down_us);
+        }
+    }
+
+    fn crash(&mut self, node: usize, loses: Loses, down_us: u64) {
+        let state = &mut self.world.nodes[node];
+        if state.machine.take().is_none() {
+            return;
+        }
+        state.life += 1;
+        state.held.clear();
+        state.armed = u64::MAX;
+        state.blocked_until = 0;
+        state.ambush = None;
+        let life = state.life;
+        let loss = state.disk.crash(loses);
+        for due in std::mem::take(&mut state.backlog) {
+            match due {
+                Due::Deliver { slot, .. } => drop(self.world.messages.take(slot)),
+                Due::Command { slot, .. } => drop(self.world.commands.take(slot)),
+                _ => {}
+            }
+        }
+        self.note(What::Crash, Who::node(node), loss.survived, || format!("{loss:?}"));
+        for peer in 0..self.world.nodes.len() {
+            if peer != node && self.world.network.end(node, peer) {
+                self.world.may_notice(peer, node);
+            }
+            self.world.network.tell(node, peer, 0);
+        }
+        if down_us != FOREVER_US {
+            let at = self.world.now + down_us;
+            self.world.queue.push(at, Due::Start { node: node as u16, life });
+        }
+        self.world.acting = Some(node);
+        self.system.crashed(node, loss, &mut HostCx { world: &mut self.world, node });
+    }
+
+    /// A process starts, if it is the next life of its node.
+    pub(crate) fn start(&mut self, node: usize, life: u32) {
+        let frozen = self.world.core.as_ref().is_some_and(|core| !core.contains(&node));
+        let now = self.world.now;
+        let state = &mut self.world.nodes[node];
+        if state.machine.is_some() || state.life != life || frozen {
+            return;
+        }
+        self.world.acting = Some(node);
+        state.clock.restart(now, &mut state.rng);
+        let mut machine = self.system.boot(node);
+        for (_, record) in state.disk.log.iter() {
+            machine.restore(record.clone());
+        }
+        state.machine = Some(machine);
+        let restored = state.disk.written();
+        self.note(What::Start, Who::node(node), restored, || format!("{restored} records"));
+        self.system.restarted(node, &mut HostCx { world: &mut self.world, node });
+        self.step(node, Input::Start);
+        self.world.connect_all(node);
+    }
+
+    /// A node that was paused or busy goes on with its backlog.
+    pub(crate) fn wake(&mut self, node: usize, life: u32) {
+        if self.world.nodes[node].life != life {
+            return;
+        }
+        while !self.done() && self.world.nodes[node].blocked_until <= self.world.now {
+            let Some(due) = self.world.nodes[node].backlog.pop_front() else { return };
+            self.input(due);
+        }
+    }
+
+    /// A scripted healing of everything, clocks and dead processes apart.
+    fn heal_all(&mut self) {
+        let all: Vec<usize> = (0..self.world.nodes.len()).collect();
+        self.heal_nodes(&all);
+    }
+
+    fn heal_nodes(&mut self, nodes: &[usize]) {
+        self.holding.clear();
+        for &node in nodes {
+            for &peer in nodes {
+                self.world.network.heal(node, peer);
+            }
+            let state = &mut self.world.nodes[node];
+            state.disk.slowness = 1;
+            state.step_us = 0;
+            state.ambush = None;
+            if state.blocked_until > self.world.now {
+                state.blocked_until = self.world.now;
+                let due = Due::Wake { node: node as u16, life: state.life };
+                self.world.queue.push(self.world.now, due);
+            }
+        }
+        for &node in nodes {
+            self.world.connect_all(node);
+        }
+    }
+
+    /// The faults stop: from now on the run must converge.
+    pub(crate) fn heal(&mut self) {
+        let mut rng = self.world.host_rng.clone();
+        let core = self.system.core(&mut rng);
+        self.world.host_rng = rng;
+        let core = core.unwrap_or_else(|| (0..self.world.nodes.len()).collect());
+        self.note(What::Heal, Who::NOBODY, core.len() as u64, || format!("{core:?}"));
+        self.world.network.conditions = self.world.network.conditions.healed();
+        self.heal_nodes(&core);
+        for &node in &core {
+            let state = &mut self.world.nodes[node];
+            if self.run.heal_clocks {
+                state.clock.heal(self.world.now);
+            }
+            if state.machine.is_none() {
+                let at = self.world.now + state.rng.within(HEALED_START_US);
+                let due = Due::Start { node: node as u16, life: state.life };
+                self.world.queue.push(at, due);
+            }
+            self.world.arm(node);
+        }
+        self.world.core = Some(core);
+        let first = self.world.now.max(self.last_action) + self.run.poll_us;
+        self.world.queue.push(first, Due::Poll);
+    }
+
+    /// Asks whether the run has converged.
+    pub(crate) fn poll(&mut self) {
+        match self.system.converged(&View { world: &self.world }) {
+            Ok(()) => {
+                self.done = true;
+                if let Err(reason) = self.system.finished(&View { world: &self.world }) {
+                    self.fail(None, FailureKind::Finished, reason);
+                }
+            }
+            Err(reason) => {
+                let healed_at = self.run.active.0.max(self.last_action);
+                if self.world.now >= healed_at.saturating_add(self.run.settle_us) {
+                    self.fail(None, FailureKind::Liveness, reason);
+                } else {
+                    self.world.queue.push(self.world.now + self.run.poll_us.max(1), Due::Poll);
+                }
+            }
+        }
+    }
+}

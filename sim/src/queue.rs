@@ -1,0 +1,155 @@
+//! What is still to come: one queue ordered by (time, order of scheduling), and slabs for what is
+//! too big to be moved about in it.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+/// Something that is due at a time. Nodes are dense indices; contents lie in a [`Slab`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// A message arrives. For a message to oneself `epoch` is the process's life.
+    Deliver { from: u16, to: u16, epoch: u32, slot: u32 },
+    /// A machine's deadline may have come.
+    Tick { node: u16 },
+    /// A sync that was under way has finished.
+    Synced { node: u16, life: u32 },
+    /// A command reaches a machine.
+    Command { node: u16, life: u32, slot: u32 },
+    /// An end of a connection learns that it is up or down.
+    Link { node: u16, peer: u16, epoch: u32, up: bool },
+    /// Two nodes try to connect.
+    Connect { a: u16, b: u16 },
+    /// A node that was paused or busy goes on.
+    Wake { node: u16, life: u32 },
+    /// A crash that waited for unsynced writes strikes.
+    Strike { node: u16, life: u32, action: u32 },
+    /// A process starts.
+    Start { node: u16, life: u32 },
+    /// An entry of the schedule.
+    Action { index: u32 },
+    /// The end of a fault.
+    Undo { index: u32 },
+    /// The faults stop.
+    Heal,
+    /// Has the run converged?
+    Poll,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    at: u64,
+    order: u64,
+    due: Due,
+}
+
+impl Entry {
+    #[inline]
+    fn key(&self) -> u128 {
+        u128::from(self.at) << 64 | u128::from(self.order)
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.key() == other.key()
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    #[inline]
+    fn partial_cmp(&self, other: &Entry) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    /// Reversed: the earliest is the greatest, which is what the heap gives first.
+    #[inline]
+    fn cmp(&self, other: &Entry) -> Ordering {
+        other.key().cmp(&self.key())
+    }
+}
+
+/// The queue of a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Queue {
+    heap: BinaryHeap<Entry>,
+    scheduled: u64,
+}
+
+impl Queue {
+    #[inline]
+    pub(crate) fn push(&mut self, at: u64, due: Due) {
+        self.heap.push(Entry { at, order: self.scheduled, due });
+        self.scheduled += 1;
+    }
+
+    /// The earliest, if it is due by `until`.
+    #[inline]
+    pub(crate) fn pop(&mut self, until: u64) -> Option<(u64, Due)> {
+        if self.heap.peek()?.at > until {
+            return None;
+        }
+        self.heap.pop().map(|entry| (entry.at, entry.due))
+    }
+}
+
+/// Values at stable places that are used again.
+#[derive(Clone, Debug)]
+pub(crate) struct Slab<T> {
+    slots: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Slab<T> {
+    pub(crate) fn new() -> Slab<T> {
+        Slab { slots: Vec::new(), free: Vec::new() }
+    }
+
+    #[inline]
+    pub(crate) fn insert(&mut self, value: T) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = Some(value);
+            return slot;
+        }
+        self.slots.push(Some(value));
+        (self.slots.len() - 1) as u32
+    }
+
+    #[inline]
+    pub(crate) fn take(&mut self, slot: u32) -> T {
+        self.free.push(slot);
+        self.slots[slot as usize].take().expect("a slot is taken once")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earliest_first_and_ties_in_the_order_of_scheduling() {
+        let mut queue = Queue::default();
+        for (at, node) in [(5, 0), (3, 1), (5, 2), (3, 3), (9, 4)] {
+            queue.push(at, Due::Tick { node });
+        }
+        let mut nodes = Vec::new();
+        while let Some((_, Due::Tick { node })) = queue.pop(8) {
+            nodes.push(node);
+        }
+        assert_eq!(nodes, [1, 3, 0, 2]);
+    }
+
+    #[test]
+    fn a_slot_is_used_again() {
+        let mut slab = Slab::new();
+        let (a, b) = (slab.insert("a"), slab.insert("b"));
+        assert_eq!(slab.take(a), "a");
+        assert_eq!(slab.insert("c"), a);
+        assert_eq!((slab.take(b), slab.take(a)), ("b", "c"));
+    }
+
+    #[test]
+    fn an_entry_stays_small() {
+        assert_eq!(size_of::<Entry>(), 32);
+    }
+}

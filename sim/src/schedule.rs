@@ -1,0 +1,284 @@
+//! What is done to a cluster and when, as an explicit list.
+//!
+//! A run is determined by its seed, its [`Conditions`] and its list of ([`SimTime`], [`Action`]).
+//! The list is drawn up front, so a failing run can be made smaller by taking elements out. Every
+//! fault therefore carries its own end: no element needs another one to make sense.
+
+use core::hash::Hash;
+
+use crate::SimTime;
+use crate::clock::Skew;
+use crate::disk::Loses;
+use crate::network::NetworkConditions;
+use crate::prng::Span;
+use crate::time::FOREVER_US;
+
+/// One element of a schedule. `O` is the workload's operation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action<O> {
+    /// Something goes wrong.
+    Fault(Fault),
+    /// A client does something at a node, running or not.
+    Op {
+        /// Where.
+        node: usize,
+        /// What.
+        op: O,
+    },
+}
+
+/// The form of a partition: a name for reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// Two groups, nothing passes between them.
+    Whole,
+    /// Nothing passes one way, all passes the other.
+    OneWay,
+    /// Some pairs, no matter which.
+    Partial,
+    /// One of a series that comes and goes.
+    Flapping,
+}
+
+/// When a crash strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum When {
+    /// At its time.
+    Now,
+    /// At the first moment from its time on when writes are not durable yet, at the latest
+    /// `within_us` later.
+    Unsynced {
+        /// How long to wait for such a moment.
+        within_us: u64,
+    },
+}
+
+/// Something that goes wrong. `lasts_us` and `down_us` are in microseconds, [`FOREVER_US`] for
+/// until the heal phase. A fault that does not apply (a crash of a node that is down) does nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the fields say what they are: nodes, durations, factors")]
+pub enum Fault {
+    /// Nothing passes along `lanes`, each a (from, to).
+    Cut { shape: Shape, lanes: Vec<(usize, usize)>, lasts_us: u64 },
+    /// Messages along `lanes` take `factor` times as long.
+    SlowLink { lanes: Vec<(usize, usize)>, factor: u32, lasts_us: u64 },
+    /// The connection of two nodes breaks; both are told at once and connect again later.
+    Reset { a: usize, b: usize },
+    /// A process dies and starts again after `down_us`.
+    Crash { node: usize, when: When, loses: Loses, down_us: u64 },
+    /// A process that is down starts.
+    Restart { node: usize },
+    /// A backup of what is durable is taken. No harm by itself.
+    KeepCopy { node: usize },
+    /// The process dies, the last copy is put back, it starts again after `down_us`.
+    RestoreOldCopy { node: usize, down_us: u64 },
+    /// A durable record is corrupted as [`System::rot`](crate::System::rot) says; `pick` chooses it.
+    BitRot { node: usize, pick: u64 },
+    /// The process handles nothing for a while, then all of its backlog.
+    Pause { node: usize, lasts_us: u64 },
+    /// Every step of the process takes `step_us`.
+    SlowNode { node: usize, step_us: u64, lasts_us: u64 },
+    /// Every sync that begins takes `factor` times as long.
+    SlowDisk { node: usize, factor: u32, lasts_us: u64 },
+    /// The wall clock jumps.
+    WallJump { node: usize, by_us: i64 },
+    /// Both clocks run at other rates, in parts per million.
+    Drift { node: usize, wall_ppm: i32, monotonic_ppm: i32, lasts_us: u64 },
+    /// Cuts, slowness and pauses end; clocks and dead processes stay as they are.
+    Heal,
+}
+
+impl Fault {
+    /// A whole partition: nothing passes between the nodes of `left` and those of `right`.
+    #[must_use]
+    pub fn split(left: &[usize], right: &[usize]) -> Fault {
+        let across = left.iter().flat_map(|&a| right.iter().flat_map(move |&b| [(a, b), (b, a)]));
+        Fault::Cut { shape: Shape::Whole, lanes: across.collect(), lasts_us: FOREVER_US }
+    }
+
+    /// Nothing passes from `from` to `to`.
+    #[must_use]
+    pub fn one_way(from: &[usize], to: &[usize]) -> Fault {
+        let lanes = from.iter().flat_map(|&a| to.iter().map(move |&b| (a, b))).collect();
+        Fault::Cut { shape: Shape::OneWay, lanes, lasts_us: FOREVER_US }
+    }
+
+    /// A partial partition: nothing passes between the two nodes of each pair.
+    #[must_use]
+    pub fn cut_pairs(pairs: &[(usize, usize)]) -> Fault {
+        let lanes = pairs.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect();
+        Fault::Cut { shape: Shape::Partial, lanes, lasts_us: FOREVER_US }
+    }
+
+    /// A crash now, losing what the seed says, without a restart.
+    #[must_use]
+    pub fn crash(node: usize) -> Fault {
+        Fault::Crash { node, when: When::Now, loses: Loses::Drawn, down_us: FOREVER_US }
+    }
+
+    /// The same fault for another duration; for a crash or an old copy, the time until the restart.
+    #[must_use]
+    pub fn lasting(mut self, us: u64) -> Fault {
+        match &mut self {
+            Fault::Cut { lasts_us, .. }
+            | Fault::SlowLink { lasts_us, .. }
+            | Fault::Pause { lasts_us, .. }
+            | Fault::SlowNode { lasts_us, .. }
+            | Fault::SlowDisk { lasts_us, .. }
+            | Fault::Drift { lasts_us, .. }
+            | Fault::Crash { down_us: lasts_us, .. }
+            | Fault::RestoreOldCopy { down_us: lasts_us, .. } => *lasts_us = us,
+            Fault::Reset { .. }
+            | Fault::Restart { .. }
+            | Fault::KeepCopy { .. }
+            | Fault::BitRot { .. }
+            | Fault::WallJump { .. }
+            | Fault::Heal => {}
+        }
+        self
+    }
+
+    /// The fault's name in reports.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fault::Cut { shape: Shape::Whole, .. } => "partition",
+            Fault::Cut { shape: Shape::OneWay, .. } => "one-way cut",
+            Fault::Cut { shape: Shape::Partial, .. } => "partial cut",
+            Fault::Cut { shape: Shape::Flapping, .. } => "flapping cut",
+            Fault::SlowLink { .. } => "slow link",
+            Fault::Reset { .. } => "reset",
+            Fault::Crash { .. } => "crash",
+            Fault::Restart { .. } => "restart",
+            Fault::KeepCopy { .. } => "copy kept",
+            Fault::RestoreOldCopy { .. } => "old copy restored",
+            Fault::BitRot { .. } => "bit rot",
+            Fault::Pause { .. } => "pause",
+            Fault::SlowNode { .. } => "slow node",
+            Fault::SlowDisk { .. } => "slow disk",
+            Fault::WallJump { .. } => "wall jump",
+            Fault::Drift { .. } => "drift",
+            Fault::Heal => "heal",
+        }
+    }
+
+    /// How long the fault holds until it must be undone; `None` if it undoes itself or never is.
+    pub(crate) fn undone_after(&self) -> Option<u64> {
+        match *self {
+            Fault::Cut { lasts_us, .. }
+            | Fault::SlowLink { lasts_us, .. }
+            | Fault::Pause { lasts_us, .. }
+            | Fault::SlowNode { lasts_us, .. }
+            | Fault::SlowDisk { lasts_us, .. }
+            | Fault::Drift { lasts_us, .. } => Some(lasts_us),
+            _ => None,
+        }
+    }
+}
+
+/// What holds for a whole run rather than at one time of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Conditions {
+    /// The network.
+    pub network: NetworkConditions,
+    /// How long a sync takes, in microseconds.
+    pub sync_us: Span,
+    /// The clocks at the start, by node; nodes beyond the end have true clocks.
+    pub skew: Vec<Skew>,
+}
+
+impl Conditions {
+    /// No faults, quick disks, true clocks.
+    #[must_use]
+    pub fn calm() -> Conditions {
+        Conditions {
+            network: NetworkConditions::CALM,
+            sync_us: Span::new(200, 5_000),
+            skew: Vec::new(),
+        }
+    }
+}
+
+/// Which pairs of nodes can connect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Topology {
+    /// Every pair.
+    Mesh,
+    /// Each with the next.
+    Line,
+    /// Each with the next, the last with the first.
+    Ring,
+    /// Node 0 with every other.
+    Star,
+    /// Just these.
+    Pairs(Vec<(usize, usize)>),
+}
+
+impl Topology {
+    /// Whether the two may connect, in a cluster of `nodes`; `a` and `b` in either order.
+    #[must_use]
+    pub fn allows(&self, nodes: usize, a: usize, b: usize) -> bool {
+        let (low, high) = (a.min(b), a.max(b));
+        match self {
+            Topology::Mesh => low != high,
+            Topology::Line => low + 1 == high,
+            Topology::Ring => low != high && (low + 1 == high || (low, high) == (0, nodes - 1)),
+            Topology::Star => low == 0 && high > 0,
+            Topology::Pairs(pairs) => pairs.contains(&(a, b)) || pairs.contains(&(b, a)),
+        }
+    }
+}
+
+/// A schedule: actions with their times, in the order of the times.
+pub type Schedule<O> = Vec<(SimTime, Action<O>)>;
+
+/// Everything that one run does: what shrinking takes elements out of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Run<O> {
+    /// Where all small draws come from: latencies, losses, sync times, entropy.
+    pub seed: u64,
+    /// Which pairs can connect.
+    pub topology: Topology,
+    /// What holds throughout.
+    pub conditions: Conditions,
+    /// What happens when.
+    pub schedule: Schedule<O>,
+    /// When faults stop.
+    pub active: SimTime,
+    /// How long after that the run may take to converge, in microseconds.
+    pub settle_us: u64,
+    /// How often [`System::converged`](crate::System::converged) is asked then, in microseconds.
+    pub poll_us: u64,
+    /// Whether clocks become true when the faults stop.
+    pub heal_clocks: bool,
+    /// A run with more machine steps than this fails: it is going round in circles.
+    pub steps_max: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topologies_allow_what_they_say() {
+        let degree = |topology: &Topology, node| {
+            (0..5).filter(|&peer| topology.allows(5, node, peer)).count()
+        };
+        let degrees = |topology: Topology| (0..5).map(|n| degree(&topology, n)).collect::<Vec<_>>();
+        assert_eq!(degrees(Topology::Mesh), [4; 5]);
+        assert_eq!(degrees(Topology::Line), [1, 2, 2, 2, 1]);
+        assert_eq!(degrees(Topology::Ring), [2; 5]);
+        assert_eq!(degrees(Topology::Star), [4, 1, 1, 1, 1]);
+        assert_eq!(degrees(Topology::Pairs(vec![(3, 1)])), [0, 1, 0, 1, 0]);
+    }
+
+    #[test]
+    fn a_split_cuts_every_lane_across_both_ways() {
+        let Fault::Cut { lanes, .. } = Fault::split(&[0, 1], &[2]) else { panic!("a cut") };
+        assert_eq!(lanes, [(0, 2), (2, 0), (1, 2), (2, 1)]);
+        let Fault::Cut { lanes, lasts_us, .. } = Fault::one_way(&[0], &[1, 2]).lasting(9) else {
+            panic!("a cut")
+        };
+        assert_eq!((lanes, lasts_us), (vec![(0, 1), (0, 2)], 9));
+    }
+}
