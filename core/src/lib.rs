@@ -8,6 +8,7 @@ pub mod cow;
 pub mod detector;
 pub mod entry;
 pub mod frontier;
+pub mod handshake;
 pub mod hash;
 pub mod hlc;
 pub mod iblt;
