@@ -14,3 +14,4 @@ pub mod hlc;
 pub mod iblt;
 pub mod identity;
 pub mod machine;
+pub mod sync;
