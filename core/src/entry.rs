@@ -16,7 +16,8 @@
 //!
 //! `seq` counts from 1. `prev` is the hash of the entry at `seq - 1`, zero at the start. `parents` are
 //! the entries of *other* authors that this one has seen and replaces (the heads of the keys it
-//! writes); an author's own earlier entries are implied.
+//! writes), the last one of each author: those before it in its chain are implied, as are the author's
+//! own.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -37,7 +38,8 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 pub const MAX_KEY_BYTES: usize = 1024;
 /// The most operations in one entry.
 pub const MAX_OPS: usize = 1024;
-/// The most parents an entry may cite. A key with more heads than that keeps the rest as heads.
+/// The most parents an entry may cite, each by another author. A key with heads of more authors than
+/// that keeps the rest as heads.
 pub const MAX_PARENTS: usize = 64;
 /// The longest header: fixed fields and a full list of parents, in bytes.
 pub const MAX_HEADER_BYTES: usize = 192 + MAX_PARENTS * Link::MAX_BYTES;
@@ -76,7 +78,7 @@ pub struct Header {
     pub seq: u64,
     /// The hash of the author's entry before it; zero for the first.
     pub prev: Hash,
-    /// The entries of other authors that it has seen and replaces, in ascending order.
+    /// The entries of other authors that it has seen and replaces, ascending by author, one for each.
     pub parents: Vec<Link>,
     /// When it was written, by the author's clock.
     pub hlc: Hlc,
@@ -152,7 +154,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Writes and signs an entry. `parents` are sorted and cut to [`MAX_PARENTS`].
+    /// Writes and signs an entry. Of `parents` the last of each author is cited, [`MAX_PARENTS`] at most.
     ///
     /// # Errors
     ///
@@ -164,8 +166,8 @@ impl Entry {
         if body.len() > MAX_BODY_BYTES {
             return Err(EntryError::BodyTooLong);
         }
-        parents.sort_unstable();
-        parents.dedup();
+        parents.sort_unstable_by(|a, b| (a.author, b.seq).cmp(&(b.author, a.seq)));
+        parents.dedup_by_key(|parent| parent.author);
         parents.truncate(MAX_PARENTS);
         let header = Header {
             format: FORMAT,
@@ -358,7 +360,7 @@ fn check_header(header: &Header, bytes: &[u8]) -> Result<(), EntryError> {
     if header.format != FORMAT {
         return Err(EntryError::UnknownFormat);
     }
-    let ascending = header.parents.windows(2).all(|pair| pair[0] < pair[1]);
+    let ascending = header.parents.windows(2).all(|pair| pair[0].author < pair[1].author);
     let foreign = header.parents.iter().all(|parent| parent.author != header.author);
     if header.seq == 0
         || (header.seq == 1) != (header.prev == Hash::ZERO)

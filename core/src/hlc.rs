@@ -26,9 +26,7 @@ use crate::machine::WallTime;
 pub const MAX_DRIFT_MS: u64 = 300_000;
 
 /// A hybrid timestamp: milliseconds since 1970 in the upper 48 bits, a counter in the lower 16.
-#[derive(
-    Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Hlc(pub u64);
 
 impl Hlc {

@@ -5,6 +5,7 @@
 extern crate alloc;
 
 pub mod cow;
+pub mod dag;
 pub mod detector;
 pub mod entry;
 pub mod frontier;
@@ -15,3 +16,8 @@ pub mod iblt;
 pub mod identity;
 pub mod machine;
 pub mod sync;
+pub mod membership;
+pub mod orphans;
+pub mod sigchain;
+pub mod store;
+pub mod value;

@@ -1,0 +1,300 @@
+//! Who belongs to the mesh, and up to where what they wrote counts.
+//!
+//! Membership is not agreed on; it is computed, from the invitations and removals among the entries of
+//! the store itself. Any two nodes that hold the same entries compute the same members, whatever order
+//! the entries came in, and however hostile their authors.
+//!
+//! **Authority flows down the tree of invitations.** The founder, whose key the store's id commits to,
+//! has depth 0. A member invited by one of depth *d* has depth *d* + 1, by the shortest way. Any member
+//! may invite. A removal counts if its author stands *nearer the founder* than the one removed, or if
+//! somebody removes itself, which is leaving. Members of one depth cannot remove each other: that is
+//! what makes two who remove each other at once, on two sides of a partition, a question that has one
+//! answer. (p2panda's *strong removal* answers it by removing both, which lets a removed member take
+//! everyone along by backdating.)
+//!
+//! A removal names the last place of the removed chain that counts. The lowest such place wins. Above
+//! it nothing of that author has an effect, its invitations and removals included, so members known
+//! only through those are gone too.
+//!
+//! **Why this terminates**: depth by depth. Everything that can limit a member of depth *d* was written
+//! by members of lower depth, whose own limits are final by then.
+//!
+//! A removal is for good. Who comes back comes back with a new key.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::hash::Hash;
+use crate::machine::NodeId;
+
+/// The most members a mesh can have; later invitations have no effect.
+pub const MAX_MEMBERS: usize = 100_000;
+
+/// An invitation or a removal, as an entry states it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Admits a node.
+    Invite(NodeId),
+    /// Removes one.
+    Remove {
+        /// Who.
+        node: NodeId,
+        /// The last place of its chain that counts.
+        height: u64,
+        /// The hash there.
+        hash: Hash,
+    },
+}
+
+/// A member, or one that was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Steps from the founder along invitations.
+    pub depth: u32,
+    /// Who invited it; the founder names itself.
+    pub invited_by: NodeId,
+    /// The place above which nothing it wrote counts; `None` without a bound.
+    pub limit: Option<u64>,
+    /// Why there is a limit.
+    pub state: State,
+}
+
+/// How a member stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum State {
+    /// May write.
+    Active,
+    /// Was removed, or left.
+    Removed,
+    /// Signed two entries for one place.
+    Forked,
+}
+
+/// The members of a store's mesh, computed from its entries.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    founder: NodeId,
+    acts: BTreeMap<(NodeId, u64, u16), Act>,
+    members: BTreeMap<NodeId, Member>,
+}
+
+impl Membership {
+    /// The mesh of a new store: the founder alone.
+    #[must_use]
+    pub fn new(founder: NodeId) -> Membership {
+        let mut membership =
+            Membership { founder, acts: BTreeMap::new(), members: BTreeMap::new() };
+        membership.evaluate(&BTreeMap::new());
+        membership
+    }
+
+    /// The founder.
+    #[must_use]
+    pub fn founder(&self) -> NodeId {
+        self.founder
+    }
+
+    /// Takes note of what the entry at (`author`, `seq`) states in its operation number `op`.
+    pub fn note(&mut self, author: NodeId, seq: u64, op: u16, act: Act) {
+        self.acts.insert((author, seq, op), act);
+    }
+
+    /// The member `node`, active or not; `None` if it was never invited.
+    #[must_use]
+    pub fn get(&self, node: &NodeId) -> Option<&Member> {
+        self.members.get(node)
+    }
+
+    /// Whether `node` may write, and be talked to.
+    #[must_use]
+    pub fn is_active(&self, node: &NodeId) -> bool {
+        self.members.get(node).is_some_and(|member| member.state == State::Active)
+    }
+
+    /// Everyone, by id, active or not.
+    pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Member)> {
+        self.members.iter()
+    }
+
+    /// Whether `author` may remove `node`.
+    #[must_use]
+    pub fn may_remove(&self, author: &NodeId, node: &NodeId) -> bool {
+        match (self.members.get(author), self.members.get(node)) {
+            (Some(by), Some(of)) => {
+                by.state == State::Active && (author == node || by.depth < of.depth)
+            }
+            _ => false,
+        }
+    }
+
+    /// Computes the members anew. `forks` has the lowest forked place of each author that has one.
+    pub fn evaluate(&mut self, forks: &BTreeMap<NodeId, u64>) {
+        let mut members: BTreeMap<NodeId, Member> = BTreeMap::new();
+        let mut removals: BTreeMap<NodeId, u64> = BTreeMap::new();
+        let mut level = alloc::vec![(self.founder, self.founder)];
+        let mut depth = 0;
+        while !level.is_empty() && members.len() + level.len() <= MAX_MEMBERS {
+            for (node, invited_by) in &level {
+                let limit = self.limit(node, removals.get(node), forks.get(node));
+                let (limit, state) = limit;
+                members.insert(*node, Member { depth, invited_by: *invited_by, limit, state });
+            }
+            let mut next: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+            for (author, _) in &level {
+                for act in self.effective(author, members[author].limit) {
+                    match act {
+                        Act::Invite(node) if !members.contains_key(&node) => {
+                            next.entry(node).or_insert(*author);
+                        }
+                        Act::Remove { node, height, .. } if !members.contains_key(&node) => {
+                            let lowest = removals.entry(node).or_insert(height);
+                            *lowest = height.min(*lowest);
+                        }
+                        Act::Invite(_) | Act::Remove { .. } => {}
+                    }
+                }
+            }
+            level = next.into_iter().collect();
+            depth += 1;
+        }
+        self.members = members;
+    }
+
+    /// The place above which `node` does not count, given what its seniors and its forks say.
+    fn limit(
+        &self,
+        node: &NodeId,
+        removed: Option<&u64>,
+        fork: Option<&u64>,
+    ) -> (Option<u64>, State) {
+        let fork = fork.map(|seq| seq.saturating_sub(1));
+        let removed = removed.copied();
+        let bound = fork.into_iter().chain(removed).min();
+        let left = self
+            .acts_of(node)
+            .find(|(_, act)| matches!(act, Act::Remove { node: who, .. } if who == node))
+            .map(|(seq, _)| seq)
+            .filter(|seq| bound.is_none_or(|bound| *seq <= bound));
+        match (left, removed, fork) {
+            (None, None, None) => (None, State::Active),
+            (Some(seq), _, None) => (Some(seq), State::Removed),
+            (left, _, Some(_)) => (left.or(bound), State::Forked),
+            (None, removed, None) => (removed, State::Removed),
+        }
+    }
+
+    /// What `author` stated up to `limit`.
+    fn effective(&self, author: &NodeId, limit: Option<u64>) -> Vec<Act> {
+        let limit = limit.unwrap_or(u64::MAX);
+        self.acts_of(author).filter(|(seq, _)| *seq <= limit).map(|(_, act)| act).collect()
+    }
+
+    fn acts_of(&self, author: &NodeId) -> impl Iterator<Item = (u64, Act)> {
+        let all = (*author, 0, 0)..=(*author, u64::MAX, u16::MAX);
+        self.acts.range(all).map(|((_, seq, _), act)| (*seq, *act))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn node(n: u8) -> NodeId {
+        NodeId([n; 32])
+    }
+
+    fn remove(n: u8, height: u64) -> Act {
+        Act::Remove { node: node(n), height, hash: Hash::ZERO }
+    }
+
+    /// A mesh founded by 0 from statements (author, seq, act).
+    fn mesh(acts: &[(u8, u64, Act)]) -> Membership {
+        let mut membership = Membership::new(node(0));
+        for (author, seq, act) in acts {
+            membership.note(node(*author), *seq, 0, *act);
+        }
+        membership.evaluate(&BTreeMap::new());
+        membership
+    }
+
+    #[test]
+    fn an_inviter_can_remove_and_an_equal_cannot() {
+        let invited = [(0, 1, Act::Invite(node(1))), (0, 2, Act::Invite(node(2)))];
+        let by_founder = mesh(&[invited[0], invited[1], (0, 3, remove(1, 5))]);
+        assert_eq!(by_founder.get(&node(1)).unwrap().limit, Some(5));
+        let by_equal = mesh(&[invited[0], invited[1], (2, 1, remove(1, 5))]);
+        assert!(by_equal.is_active(&node(1)));
+        assert!(!by_equal.may_remove(&node(2), &node(1)));
+        assert!(by_equal.may_remove(&node(0), &node(1)));
+    }
+
+    #[test]
+    fn who_is_removed_takes_its_later_guests_along() {
+        let acts = [
+            (0, 1, Act::Invite(node(1))),
+            (1, 4, Act::Invite(node(2))),
+            (1, 6, Act::Invite(node(3))),
+            (0, 2, remove(1, 5)),
+        ];
+        let mesh = mesh(&acts);
+        assert!(mesh.is_active(&node(2)), "invited while it counted");
+        assert_eq!(mesh.get(&node(3)), None, "invited after its end");
+    }
+
+    #[test]
+    fn a_removed_member_cannot_backdate_its_revenge() {
+        // 1 is cut at 5; whatever it writes later against its guest 2 is nothing.
+        let acts = [
+            (0, 1, Act::Invite(node(1))),
+            (1, 1, Act::Invite(node(2))),
+            (0, 2, remove(1, 5)),
+            (1, 6, remove(2, 0)),
+        ];
+        assert!(mesh(&acts).is_active(&node(2)));
+    }
+
+    #[test]
+    fn leaving_ends_a_chain_at_the_entry_that_says_so() {
+        let left = mesh(&[(0, 1, Act::Invite(node(1))), (1, 3, remove(1, 2))]);
+        let member = left.get(&node(1)).unwrap();
+        assert_eq!((member.limit, member.state), (Some(3), State::Removed));
+    }
+
+    #[test]
+    fn a_fork_limits_and_says_so() {
+        let mut mesh = mesh(&[(0, 1, Act::Invite(node(1)))]);
+        mesh.evaluate(&BTreeMap::from([(node(1), 7)]));
+        let member = mesh.get(&node(1)).unwrap();
+        assert_eq!((member.limit, member.state), (Some(6), State::Forked));
+    }
+
+    proptest! {
+        /// The members are a function of the set of statements, whatever order they are noted in.
+        #[test]
+        fn order_does_not_matter(
+            acts in proptest::collection::vec((0u8..6, 1u64..9, 0u8..6, 0u64..9, any::<bool>()), 0..24)
+        ) {
+            let mut acts: Vec<_> = acts
+                .into_iter()
+                .map(|(author, seq, who, height, invite)| {
+                    let act = if invite { Act::Invite(node(who)) } else { remove(who, height) };
+                    (author, seq, act)
+                })
+                .collect();
+            acts.sort_by_key(|(author, seq, _)| (*author, *seq));
+            acts.dedup_by_key(|(author, seq, _)| (*author, *seq));
+            let forward = mesh(&acts);
+            acts.reverse();
+            let mut backward = Membership::new(node(0));
+            for (author, seq, act) in &acts {
+                backward.note(node(*author), *seq, 0, *act);
+                backward.evaluate(&BTreeMap::new());
+            }
+            prop_assert_eq!(&forward.members, &backward.members);
+            prop_assert!(forward.is_active(&node(0)) || forward.get(&node(0)).unwrap().limit.is_some());
+        }
+    }
+}
