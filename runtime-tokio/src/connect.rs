@@ -100,7 +100,7 @@ impl Door {
                 match shaken.unwrap_or(Err(CloseReason::HandshakeTimeout)) {
                     Ok((peer, stream)) => {
                         let connected = Connected { peer, stream, addr, dialled: false };
-                        inbox.put(Arrival::Connected(connected)).await;
+                        inbox.put(Arrival::Connected(Box::new(connected))).await;
                     }
                     Err(reason) => {
                         closings.count(reason);

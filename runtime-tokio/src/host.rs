@@ -470,7 +470,7 @@ where
             let limit = self.settings.handshake_timeout;
             self.tasks.spawn(async move {
                 let arrival = match dial(net, identity, addr, expected, limit).await {
-                    Ok(connected) => Arrival::Connected(connected),
+                    Ok(connected) => Arrival::Connected(Box::new(connected)),
                     Err(refused) => Arrival::Refused(refused),
                 };
                 inbox.put(arrival).await;
@@ -495,7 +495,7 @@ where
         match arrival {
             Arrival::Connected(connected) => {
                 let stop = self.tasks.stop.child_token();
-                if let Some(link) = self.outbox.connected(connected, stop) {
+                if let Some(link) = self.outbox.connected(*connected, stop) {
                     let Settings { keepalive, idle_timeout: idle, .. } = self.settings;
                     let closings = Arc::clone(&self.outbox.closings);
                     let (codec, inbox) = (self.outbox.codec.clone(), self.inbox.clone());

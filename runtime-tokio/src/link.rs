@@ -133,7 +133,7 @@ impl Closings {
 
 /// What reaches the host from its connections.
 pub(crate) enum Arrival<S, M: Machine> {
-    Connected(Connected<S>),
+    Connected(Box<Connected<S>>),
     Refused(Refused),
     Message { link: u64, peer: NodeId, message: M::Message, _room: OwnedSemaphorePermit },
     Closed { link: u64, peer: NodeId, reason: CloseReason },
@@ -419,4 +419,31 @@ async fn write_frames<W: AsyncWrite>(
         batch.shrink_to(2 * WRITE_BYTES);
     }
     let _ = stream.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crossing_connections_leave_the_smaller_ids() {
+        let (small, large) = (NodeId([1; 32]), NodeId([2; 32]));
+        // Each keeps the one it dialled, then accepts the other's.
+        assert!(accepted_wins(large, large, small), "the larger gives way");
+        assert!(!accepted_wins(small, small, large), "the smaller does not");
+    }
+
+    #[test]
+    fn a_dialler_that_comes_again_has_lost_the_first() {
+        let (small, large) = (NodeId([1; 32]), NodeId([2; 32]));
+        assert!(accepted_wins(small, large, small));
+        assert!(accepted_wins(large, small, large));
+    }
+
+    #[test]
+    fn reasons_have_names_of_their_own() {
+        let names: std::collections::BTreeSet<_> =
+            CloseReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(names.len(), CloseReason::ALL.len());
+    }
 }
