@@ -285,7 +285,7 @@ mod tests {
             disk.rng = Rng::new(seed);
             disk.start_sync(Span::only(1));
             disk.finish_sync();
-            (600..610).for_each(|record| drop(disk.append(record)));
+            (600..610).for_each(|record| assert_eq!(disk.append(record), record));
             let loss = disk.crash(Loses::Drawn);
             assert!((600..=610).contains(&loss.survived));
             assert_eq!(

@@ -201,6 +201,12 @@ impl<S: System> Sim<S> {
         self.world.outcome(self.run.seed)
     }
 
+    /// What came of the run so far, without going on.
+    #[must_use]
+    pub fn stop(mut self) -> Outcome {
+        self.world.outcome(self.run.seed)
+    }
+
     /// Runs `body`; a panic in it becomes the run's failure.
     fn guarded(&mut self, body: impl FnOnce(&mut Self)) {
         if let Err(message) = quiet(|| catch_unwind(AssertUnwindSafe(|| body(self)))) {
@@ -287,7 +293,7 @@ impl<S: System> Sim<S> {
         let message = self.world.messages.take(slot);
         if from == to {
             if self.world.nodes[to].life == epoch {
-                self.accept(from, to, message);
+                self.accept(from, to, slot, message);
             }
             return;
         }
@@ -302,14 +308,15 @@ impl<S: System> Sim<S> {
             }
             Arrival::Accepted => {}
         }
-        self.accept(from, to, message);
+        self.accept(from, to, slot, message);
     }
 
+    /// The slot stands for the content in the trace: that was hashed when the message was sent.
     #[inline]
-    fn accept(&mut self, from: usize, to: usize, message: Message<S>) {
+    fn accept(&mut self, from: usize, to: usize, slot: u32, message: Message<S>) {
         self.world.counts.delivered += 1;
-        message.hash(&mut self.world.trace.hasher);
-        self.note(What::Deliver, Who::pair(to, from), 0, || format!("{message:?}"));
+        let who = Who::pair(to, from);
+        self.note(What::Deliver, who, u64::from(slot), || format!("{message:?}"));
         let from = self.world.nodes[from].id;
         self.step(to, Input::Message { from, message });
     }
