@@ -1,21 +1,21 @@
 //! Copy-on-write collections: a fork of a running cluster must cost microseconds.
 //!
-//! Everything the simulator does that a recording cannot (saving a run, branching it, exploring what
-//! else could have happened) clones whole nodes, and a production node takes consistent snapshots of
-//! its indexes the same way. So a machine's big collections have to clone in constant time and pay
-//! for a copy only where they are written afterwards. `imbl` has such collections, but needs `std`;
-//! this crate has none, so it owns the two that its machines use.
+//! Everything the simulator does that a recording cannot (saving a run, branching it, exploring
+//! what else could have happened) clones whole nodes, and a production node takes consistent
+//! snapshots of its indexes the same way. So a machine's big collections have to clone in constant
+//! time and pay for a copy only where they are written afterwards. `imbl` has such collections, but
+//! needs `std`; this crate has none, so it owns the two that its machines use.
 //!
 //! **The method** is path copying (Driscoll, Sarnak, Sleator and Tarjan, "Making Data Structures
 //! Persistent", 1989): "whenever we modify a node, we copy it, and we copy its ancestors". The
 //! reference counts of the nodes tell when even that is needless: a node that nobody else holds is
 //! written in place (`Arc::make_mut`). A collection that was never cloned copies nothing.
 //!
-//! [`CowMap`] is a B+-tree, not a hash trie, because a machine's order must be observable. Its nodes
-//! are vectors whose capacity is kept near their length, since indexes here reach a million keys.
-//! A full node is split on the way down, so that an insertion needs one descent and may return a
-//! reference into the leaf. Ascending insertions leave full nodes behind: the last node of a level
-//! is split at its end, not in the middle.
+//! [`CowMap`] is a B+-tree, not a hash trie, because a machine's order must be observable. Its
+//! nodes are vectors whose capacity is kept near their length, since indexes here reach a million
+//! keys. A full node is split on the way down, so that an insertion needs one descent and may
+//! return a reference into the leaf. Ascending insertions leave full nodes behind: the last node of
+//! a level is split at its end, not in the middle.
 //!
 //! **Removal is relaxed.** Empty nodes are dropped. A node that becomes sparse is merged with a
 //! neighbour if the two fit one node with room to spare, and is otherwise left as it is; nothing is
@@ -162,7 +162,8 @@ impl<K, V> CowMap<K, V> {
         self.get(key).is_some()
     }
 
-    /// The entries whose keys lie in `range`, ascending. A range that ends before it starts is empty.
+    /// The entries whose keys lie in `range`, ascending. A range that ends before it starts is
+    /// empty.
     #[must_use]
     pub fn range<Q: Ord + ?Sized>(&self, range: impl RangeBounds<Q>) -> Range<'_, K, V>
     where
@@ -275,8 +276,8 @@ impl<K: Ord + Clone, V: Clone> CowMap<K, V> {
         Some(value)
     }
 
-    /// Removes the entries that `keep` rejects. A subtree without one of those is neither copied nor
-    /// written, unless a sparse neighbour is merged into it.
+    /// Removes the entries that `keep` rejects. A subtree without one of those is neither copied
+    /// nor written, unless a sparse neighbour is merged into it.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
         let rejected: Vec<K> = self
             .iter()
@@ -309,7 +310,8 @@ fn child_of<K: Borrow<Q>, V, Q: Ord + ?Sized>(children: &[Child<K, V>], key: &Q)
     children[1..].partition_point(|child| child.low.borrow() <= key)
 }
 
-/// The leaf for `key`, owned alone, and where in it the key is (`Ok`) or goes (`Err`: there is room).
+/// The leaf for `key`, owned alone, and where in it the key is (`Ok`) or goes (`Err`: there is
+/// room).
 fn leaf_for<'a, K: Ord + Clone, V: Clone>(
     root: &'a mut Option<Arc<Node<K, V>>>,
     key: &K,

@@ -7,17 +7,17 @@
 //! right about the slow one, and pays with seconds before it is sure of the dead one.
 //!
 //! **The timeout** is TCP's (Jacobson and Karels; RFC 6298): a smoothed round trip plus four times
-//! its smoothed deviation. A peer that always takes two seconds gets a timeout above two seconds; one
-//! that becomes slow widens its own deviation. The phi-accrual detector (Hayashibara and others,
-//! 2004) would turn the same history into a probability, but needs to know the distribution of the
-//! delays, which faults do not have. Like TigerBeetle's `fault_detector`, we prefer a plain rule that
-//! is good enough everywhere to the best rule for a model that nobody measured.
+//! its smoothed deviation. A peer that always takes two seconds gets a timeout above two seconds;
+//! one that becomes slow widens its own deviation. The phi-accrual detector (Hayashibara and
+//! others, 2004) would turn the same history into a probability, but needs to know the distribution
+//! of the delays, which faults do not have. Like TigerBeetle's `fault_detector`, we prefer a plain
+//! rule that is good enough everywhere to the best rule for a model that nobody measured.
 //!
 //! **Suspicion before death** is SWIM's (Das, Gupta and Motivala, 2002), which lowers false alarms
 //! "by modifying the protocol to allow group members to suspect a process before declaring it as
 //! failed". A suspected peer is still asked, and anything it says clears it. We depart from SWIM in
-//! that every node judges only its own links, since a mesh here has one link for each pair of peers:
-//! nobody probes on another's behalf, and no verdict is spread.
+//! that every node judges only its own links, since a mesh here has one link for each pair of
+//! peers: nobody probes on another's behalf, and no verdict is spread.
 //!
 //!     Alive ──silent for 2 intervals + timeout──▶ Suspect ──4 timeouts, at least 5 s──▶ Dead
 //!       ▲                                            │                                   │
@@ -26,7 +26,8 @@
 //! **Our own health** is Lifeguard's point (Dadgar, Phillips and Currey, 2017): most false alarms
 //! come from an accuser that is itself slow to run. When our own tick comes much later than its
 //! deadline, we were paused, and what our peers said meanwhile still waits in our sockets. The time
-//! we slept is held against nobody, and nobody's state worsens until there was time to listen again.
+//! we slept is held against nobody, and nobody's state worsens until there was time to listen
+//! again.
 //!
 //! **Clocks.** An answer carries the peer's wall clock. Together with half the round trip it tells
 //! how far the peer's clock is from ours, for a warning; nothing here is decided by wall clocks.
@@ -41,8 +42,8 @@ use crate::machine::{Cx, Effects, Input, Machine, Never, NodeId, Time, WallTime,
 /// Peers watched at once; links beyond them are not, which [`Event::Unwatched`] says.
 pub const MAX_PEERS: usize = 1024;
 /// A peer is asked this often. One small message each way a second is nothing next to a link's own
-/// upkeep, and a crash is noticed within seconds. The actual interval is up to an eighth shorter, by
-/// chance, so that links that came up together are not served together for ever.
+/// upkeep, and a crash is noticed within seconds. The actual interval is up to an eighth shorter,
+/// by chance, so that links that came up together are not served together for ever.
 pub const INTERVAL_MS: u64 = 1_000;
 /// A dead peer whose link stays up is asked this often, in case it comes back.
 pub const DEAD_INTERVAL_MS: u64 = 5_000;
@@ -188,9 +189,9 @@ impl Detector {
         self.peers.get(&peer).map(Peer::timeout_us)
     }
 
-    /// How far the wall clock of `peer` is ahead of ours in milliseconds, once measured; negative if
-    /// behind. Off by at most half the shortest of the last [`CLOCK_SAMPLES`] round trips, if the
-    /// peer tells the truth and neither clock has just been set.
+    /// How far the wall clock of `peer` is ahead of ours in milliseconds, once measured; negative
+    /// if behind. Off by at most half the shortest of the last [`CLOCK_SAMPLES`] round trips, if
+    /// the peer tells the truth and neither clock has just been set.
     #[must_use]
     pub fn clock_offset_ms(&self, peer: NodeId) -> Option<i64> {
         self.peers.get(&peer)?.clock.offset_ms()

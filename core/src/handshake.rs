@@ -10,12 +10,12 @@
 //! - **Network.** The mesh's root store. A node of another mesh is refused, and told so.
 //! - The parent may refuse for reasons of its own: not a member, removed, no room.
 //!
-//! What a version after ours adds to an introduction goes into `extension`, which is carried and not
-//! looked at; a reason we do not know is [`Reason::Unknown`]. So an older node can always read a
-//! newer one's messages well enough to agree or to refuse.
+//! What a version after ours adds to an introduction goes into `extension`, which is carried and
+//! not looked at; a reason we do not know is [`Reason::Unknown`]. So an older node can always read
+//! a newer one's messages well enough to agree or to refuse.
 //!
-//! **Cases.** A link loses, repeats and reorders messages here, since the simulator's does, and since
-//! a peer restarts at any moment. Therefore it is a challenge and an answer, from each end:
+//! **Cases.** A link loses, repeats and reorders messages here, since the simulator's does, and
+//! since a peer restarts at any moment. Therefore it is a challenge and an answer, from each end:
 //!
 //!     one                                              other
 //!      │ Hello { nonce 1, introduction of one }  ─────▶  │ judges one
@@ -25,15 +25,16 @@
 //!
 //! A Hello is repeated until its Welcome comes. The nonce is new for each round of greeting, so a
 //! Welcome proves that the peer, in the session that the Welcome names, was there after the round
-//! began: that alone opens. A Hello proves nothing, for it may be an old one come late. It is always
-//! answered; if it names a session other than the one that is open, the peer may have restarted, and
-//! we ask with a Hello of our own. If it did, the Welcome names the new session: closed, and opened
-//! again. If the Hello was a ghost, the Welcome names the session that is open, and nothing happens.
-//! Nothing follows from a Welcome but that, so the two cannot keep each other busy.
+//! began: that alone opens. A Hello proves nothing, for it may be an old one come late. It is
+//! always answered; if it names a session other than the one that is open, the peer may have
+//! restarted, and we ask with a Hello of our own. If it did, the Welcome names the new session:
+//! closed, and opened again. If the Hello was a ghost, the Welcome names the session that is open,
+//! and nothing happens. Nothing follows from a Welcome but that, so the two cannot keep each other
+//! busy.
 //!
 //! A refusal names the session it is for. After it the link is of no more use and is to be closed;
-//! until then every Hello is answered with the same refusal. One refusal ends it for both, whichever
-//! end speaks first.
+//! until then every Hello is answered with the same refusal. One refusal ends it for both,
+//! whichever end speaks first.
 //!
 //! The challenge is TCP's lesson: "The principle reason for the three-way handshake is to prevent
 //! old duplicate connection initiations from causing confusion" (RFC 793, 3.4).

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use proptest::prelude::*;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
 
 use super::*;
 
@@ -229,6 +231,26 @@ proptest! {
             prop_assert!(vec.iter().eq(model));
             prop_assert!(vec.iter().rev().eq(model.iter().rev()));
         }
+    }
+}
+
+/// Large enough for branches to be merged and split: whole ranges go and come back, in turns.
+#[test]
+fn a_large_map_keeps_its_order_while_ranges_come_and_go() {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut both: Both = Default::default();
+    for round in 0..400 {
+        let draw = random.next_u64();
+        let (low, span) = (draw as u16, (draw >> 16) as u16 % 9_000);
+        let step = 1 + (draw >> 32) as usize % 3;
+        for key in (low..low.saturating_add(span)).step_by(step) {
+            if round % 2 == 0 {
+                assert_eq!(both.0.insert(key, round), both.1.insert(key, round));
+            } else {
+                assert_eq!(both.0.remove(&key), both.1.remove(&key));
+            }
+        }
+        compare(&both);
     }
 }
 

@@ -32,9 +32,11 @@ pub struct Introduction {
     pub network: Hash,
     /// Random: this link, in this life of the process.
     pub session: u64,
-    /// Where it listens, as `host:port`, if it does; at most [`MAX_ADDRESS`](super::MAX_ADDRESS) bytes.
+    /// Where it listens, as `host:port`, if it does; at most [`MAX_ADDRESS`](super::MAX_ADDRESS)
+    /// bytes.
     pub address: Option<String>,
-    /// What later versions add; carried and not looked at; at most [`MAX_EXTENSION`](super::MAX_EXTENSION) bytes.
+    /// What later versions add; carried and not looked at; at most
+    /// [`MAX_EXTENSION`](super::MAX_EXTENSION) bytes.
     pub extension: Vec<u8>,
 }
 

@@ -296,6 +296,31 @@ fn ghosts_of_an_earlier_session_change_nothing() {
     assert_eq!(pair.events, before);
 }
 
+/// It names a session that is over, and would be believed if it did not answer an older question.
+#[test]
+fn a_welcome_from_before_the_round_opens_nothing() {
+    let mut pair = Pair::new(config(1, 1, 3), config(1, 1, 3));
+    pair.link(0, true);
+    pair.link(1, true);
+    pair.deliver(0);
+    let ghost = pair.wire[1].back().cloned().unwrap();
+    assert!(matches!(ghost, Message::Welcome { .. }));
+    pair.deliver_all();
+    pair.nodes[1] = Handshake::new(config(1, 1, 3));
+    pair.link(1, true);
+    pair.deliver_all();
+
+    let before = pair.events.clone();
+    let introduction = Handshake::new(config(1, 1, 3)).introduction(99);
+    let hello = Message::Hello { nonce: 98, introduction };
+    pair.step(0, Input::Message { from: id(1), message: hello });
+    assert!(pair.nodes[0].deadline().is_some(), "it asks who is there");
+    pair.step(0, Input::Message { from: id(1), message: ghost });
+    pair.deliver_all();
+    assert!(pair.open());
+    assert_eq!(pair.events, before);
+}
+
 #[test]
 fn a_silent_peer_fails_and_is_heard_if_it_wakes() {
     let mut pair = Pair::new(config(1, 1, 0), config(1, 1, 0));
