@@ -9,6 +9,7 @@ pub mod dag;
 pub mod detector;
 pub mod entry;
 pub mod frontier;
+pub mod gap;
 pub mod handshake;
 pub mod hash;
 pub mod hlc;
