@@ -19,9 +19,11 @@
 //! that every node judges only its own links, since a mesh here has one link for each pair of
 //! peers: nobody probes on another's behalf, and no verdict is spread.
 //!
-//!     Alive ──silent for 2 intervals + timeout──▶ Suspect ──4 timeouts, at least 5 s──▶ Dead
-//!       ▲                                            │                                   │
-//!       └───────────────────────── anything arrives ─┴───────────────────────────────────┘
+//! ```text
+//! Alive ──silent for 2 intervals + timeout──▶ Suspect ──4 timeouts, at least 5 s──▶ Dead
+//!   ▲                                            │                                   │
+//!   └───────────────────────── anything arrives ─┴───────────────────────────────────┘
+//! ```
 //!
 //! **Our own health** is Lifeguard's point (Dadgar, Phillips and Currey, 2017): most false alarms
 //! come from an accuser that is itself slow to run. When our own tick comes much later than its

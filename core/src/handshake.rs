@@ -17,11 +17,13 @@
 //! **Cases.** A link loses, repeats and reorders messages here, since the simulator's does, and
 //! since a peer restarts at any moment. Therefore it is a challenge and an answer, from each end:
 //!
-//!     one                                              other
-//!      │ Hello { nonce 1, introduction of one }  ─────▶  │ judges one
-//!      │ ◀─────  Welcome { nonce 1, introduction of other }
-//!      │ judges other: open                              │
-//!      │          the same in the other direction        │
+//! ```text
+//! one                                              other
+//!  │ Hello { nonce 1, introduction of one }  ─────▶  │ judges one
+//!  │ ◀─────  Welcome { nonce 1, introduction of other }
+//!  │ judges other: open                              │
+//!  │          the same in the other direction        │
+//! ```
 //!
 //! A Hello is repeated until its Welcome comes. The nonce is new for each round of greeting, so a
 //! Welcome proves that the peer, in the session that the Welcome names, was there after the round
