@@ -263,7 +263,7 @@ async fn simultaneous_dials_leave_one_link() {
         tokio::join!(a.dial(b.addr(), None), b.dial(a.addr(), None));
         // Each dial has ended one way or another once nothing is left but the one link.
         let settled = |m: &quorate_runtime_tokio::handle::Metrics| {
-            let lost: u64 = m.closed.iter().map(|(_, n)| n).sum();
+            let lost: u64 = m.closed.values().sum();
             m.links.len() == 1 && lost + 1 >= m.opened
         };
         loop {
