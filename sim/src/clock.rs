@@ -37,6 +37,7 @@ struct Linear {
 }
 
 impl Linear {
+    #[inline]
     fn rate(self) -> u64 {
         let rate = MILLION.saturating_add_signed(i64::from(self.ppm));
         assert!(rate > 0, "a clock must not stand still: {} ppm", self.ppm);
@@ -49,7 +50,11 @@ impl Linear {
         if self.ppm == 0 {
             return self.base + elapsed;
         }
-        self.base + (u128::from(elapsed) * u128::from(self.rate()) / u128::from(MILLION)) as u64
+        let Some(scaled) = elapsed.checked_mul(self.rate()) else {
+            let scaled = u128::from(elapsed) * u128::from(self.rate());
+            return self.base + (scaled / u128::from(MILLION)) as u64;
+        };
+        self.base + scaled / MILLION
     }
 
     /// The first simulated time at which the clock shows `reading`; `None` if out of sight.

@@ -129,11 +129,13 @@ pub(crate) struct Disk<R> {
     copy: Option<(Log<R>, u64)>,
     /// Syncs take this many times as long.
     pub(crate) slowness: u32,
+    /// For sync times, and for what crashes take: a crash more shifts no sync time.
     rng: Rng,
+    crashes: Rng,
 }
 
 impl<R: Clone> Disk<R> {
-    pub(crate) fn new(rng: Rng) -> Disk<R> {
+    pub(crate) fn new(rng: Rng, crashes: Rng) -> Disk<R> {
         Disk {
             log: Log::new(),
             durable: 0,
@@ -143,6 +145,7 @@ impl<R: Clone> Disk<R> {
             copy: None,
             slowness: 1,
             rng,
+            crashes,
         }
     }
 
@@ -195,14 +198,14 @@ impl<R: Clone> Disk<R> {
         let survived = match loses {
             Loses::Unsynced => durable,
             Loses::Nothing => written,
-            Loses::Drawn => match self.rng.below(4) {
+            Loses::Drawn => match self.crashes.below(4) {
                 0 => durable,
                 1 => written,
-                _ => self.rng.within(Span::new(durable, written)),
+                _ => self.crashes.within(Span::new(durable, written)),
             },
         };
-        let torn = survived < written && self.rng.below(2) == 0;
-        let kept = self.rng.below(self.forgetting.len() as u64 + 1) as usize;
+        let torn = survived < written && self.crashes.below(2) == 0;
+        let kept = self.crashes.below(self.forgetting.len() as u64 + 1) as usize;
         for position in self.forgetting.drain(..).skip(kept) {
             Arc::make_mut(&mut self.log.forgotten).remove(&position);
         }
@@ -247,9 +250,9 @@ impl<R: Clone> Disk<R> {
         Some(position)
     }
 
-    /// A number of `span` from this disk's stream.
-    pub(crate) fn draw(&mut self, span: Span) -> u64 {
-        self.rng.within(span)
+    /// A new future.
+    pub(crate) fn reseed(&mut self, rng: Rng, crashes: Rng) {
+        (self.rng, self.crashes) = (rng, crashes);
     }
 }
 
@@ -258,7 +261,7 @@ mod tests {
     use super::*;
 
     fn disk(records: u64) -> Disk<u64> {
-        let mut disk = Disk::new(Rng::new(5));
+        let mut disk = Disk::new(Rng::new(5), Rng::new(6));
         for record in 0..records {
             assert_eq!(disk.append(record), record);
         }
@@ -282,7 +285,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         for seed in 0..200 {
             let mut disk = disk(600);
-            disk.rng = Rng::new(seed);
+            disk.crashes = Rng::new(seed);
             disk.start_sync(Span::only(1));
             disk.finish_sync();
             (600..610).for_each(|record| assert_eq!(disk.append(record), record));
@@ -327,7 +330,7 @@ mod tests {
         let mut came_back = 0;
         for seed in 0..100 {
             let mut disk = disk(4);
-            disk.rng = Rng::new(seed);
+            disk.crashes = Rng::new(seed);
             disk.start_sync(Span::only(1));
             disk.finish_sync();
             disk.forget(2);

@@ -6,7 +6,7 @@ use core::hash::Hash;
 use quorate_core::machine::{Input, Machine};
 
 use crate::disk::Loses;
-use crate::prng::Span;
+use crate::prng::{Ratio, Span};
 use crate::queue::Due;
 use crate::run::{FailureKind, Sim};
 use crate::schedule::{Action, Fault, When};
@@ -94,7 +94,10 @@ impl<S: System> Sim<S> {
                 let rotten = disk.rot(pick, |record| system.rot(record, pick.rotate_left(32)));
                 return rotten.is_some();
             }
-            Fault::Pause { node, lasts_us, .. } => {
+            Fault::Pause { node, lasts_us } => {
+                if !self.world.running(node) {
+                    return false;
+                }
                 self.world.block(node, now.saturating_add(lasts_us));
             }
             Fault::SlowNode { node, step_us, .. } => self.world.nodes[node].step_us = step_us,
@@ -186,7 +189,10 @@ impl<S: System> Sim<S> {
         {
             ambush.sprung = true;
             let (life, action) = (state.life, ambush.action);
-            let after = state.disk.draw(Span::new(0, sync_us.max));
+            // Mostly before the sync can have finished, sometimes about when it does.
+            let soon = !state.rng.chance(Ratio::new(1, 4));
+            let most = if soon { sync_us.min } else { sync_us.max };
+            let after = state.rng.within(Span::new(0, most));
             let due = Due::Strike { node: node as u16, life, action };
             self.world.queue.push(self.world.now + after, due);
         }

@@ -10,6 +10,64 @@
 //!   [`Run`], an explicit list of faults and operations.
 //! - [`Sim`] is a running cluster: it can be run to the end, stepped, looked at and cloned.
 //! - [`many`] runs many seeds over all cores and sums up, in the order of the seeds.
+//!
+//! A machine that counts, durably, and a scenario that finds what it acknowledged and lost, if it
+//! ever does:
+//!
+//! ```
+//! use quorate_core::machine::{Cx, Effects, Input, Machine, Never, Time};
+//! use quorate_sim::{Fault, HostCx, Options, Plan, SimTime, System, View, many, ms};
+//!
+//! #[derive(Clone, Default)]
+//! struct Count(u64);
+//!
+//! impl Machine for Count {
+//!     type Message = Never;
+//!     type Record = u64;
+//!     type Command = ();
+//!     type Event = u64;
+//!     fn restore(&mut self, count: u64) { self.0 = count }
+//!     fn handle(&mut self, _: Cx, input: Input<Self>, fx: &mut dyn Effects<Self>) {
+//!         if let Input::Command(()) = input {
+//!             self.0 += 1;
+//!             fx.persist(self.0);
+//!             fx.emit(self.0); // leaves once the record is durable
+//!         }
+//!     }
+//!     fn deadline(&self) -> Option<Time> { None }
+//! }
+//!
+//! #[derive(Clone, Default)]
+//! struct Counters { acknowledged: u64 }
+//!
+//! impl System for Counters {
+//!     type Machine = Count;
+//!     type Op = ();
+//!     fn nodes(&self) -> usize { 1 }
+//!     fn boot(&self, _: usize) -> Count { Count::default() }
+//!     fn op(&mut self, _: usize, _: (), cx: &mut HostCx<'_, Self>) { cx.command(()); }
+//!     fn event(&mut self, _: usize, count: u64, cx: &mut HostCx<'_, Self>) {
+//!         self.acknowledged = count;
+//!         cx.mark("acknowledged");
+//!     }
+//!     fn invariant(&mut self, node: usize, view: &View<'_, Self>) -> Result<(), String> {
+//!         match view.machine(node) {
+//!             Some(count) if count.0 < self.acknowledged => Err("a count is lost".to_owned()),
+//!             _ => Ok(()),
+//!         }
+//!     }
+//! }
+//!
+//! let scenario = |_seed| {
+//!     // The default swarm, and besides: a crash at two seconds, for 50 ms.
+//!     let plan = Plan::new(SimTime::secs(10)).fault(SimTime::secs(2), Fault::crash(0).lasting(ms(50)));
+//!     let plan = (0..100).fold(plan, |plan, n| plan.op(SimTime::ms(n * 90), 0, ()));
+//!     (Counters::default(), plan)
+//! };
+//! let report = many(&scenario, 0..50, Options::default());
+//! report.assert_ok(|seed| format!("quorate sim --scenario counters --seed {seed}"));
+//! assert!(report.unreached(&["acknowledged"]).is_empty());
+//! ```
 #![deny(missing_docs)]
 
 pub mod clock;

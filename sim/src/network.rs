@@ -89,7 +89,9 @@ struct Lane {
     told: u32,
     /// When the last message that keeps the order arrives.
     last_arrival: u64,
+    /// For messages, and for news of links: a cut more shifts no message's draws.
     rng: Rng,
+    news: Rng,
 }
 
 /// Two nodes. Kept for the lower index first.
@@ -142,6 +144,7 @@ impl Network {
             told: 0,
             last_arrival: 0,
             rng: Rng::stream(seed, "lane", index as u64),
+            news: Rng::stream(seed, "news", index as u64),
         });
         let pairs = (0..nodes * nodes).map(|index| {
             let (a, b) = (index / nodes, index % nodes);
@@ -213,15 +216,24 @@ impl Network {
         }
     }
 
-    /// A latency of one direction.
+    /// How long news of a link takes in one direction.
     pub(crate) fn latency(&mut self, from: usize, to: usize) -> u64 {
-        let conditions = self.conditions;
-        self.lane(from, to).latency(&conditions)
+        let span = self.conditions.latency_us;
+        let lane = self.lane(from, to);
+        lane.news.within(span) * u64::from(lane.slowness)
     }
 
-    /// A number of `span` from one direction's stream.
+    /// A new future.
+    pub(crate) fn reseed(&mut self, seed: u64) {
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            lane.rng = Rng::stream(seed, "lane", index as u64);
+            lane.news = Rng::stream(seed, "news", index as u64);
+        }
+    }
+
+    /// A number of `span` for a link.
     pub(crate) fn draw(&mut self, from: usize, to: usize, span: Span) -> u64 {
-        self.lane(from, to).rng.within(span)
+        self.lane(from, to).news.within(span)
     }
 
     /// The epoch `node` was told is up with `peer`; zero for down.
@@ -277,8 +289,8 @@ impl Network {
     /// Draws whether and when an end that hears nothing any more is told.
     pub(crate) fn notice(&mut self, node: usize, peer: usize) -> Option<u64> {
         let NetworkConditions { notice, notice_after_us, .. } = self.conditions;
-        let rng = &mut self.lane(node, peer).rng;
-        rng.chance(notice).then(|| rng.within(notice_after_us))
+        let news = &mut self.lane(node, peer).news;
+        news.chance(notice).then(|| news.within(notice_after_us))
     }
 
     pub(crate) fn cut(&mut self, from: usize, to: usize) {
@@ -365,7 +377,7 @@ mod tests {
         assert_eq!((network.latency(0, 1), network.latency(1, 0)), (20_000, 1_000));
         let tail = NetworkConditions { tail: Ratio::new(1, 2), tail_factor: 50, ..flat };
         let mut network = connected(tail);
-        let slow = (0..1_000).filter(|_| network.latency(0, 1) == 50_000).count();
+        let slow = (0..1_000).filter(|_| network.lane(0, 1).latency(&tail) == 50_000).count();
         assert!((400..600).contains(&slow));
     }
 

@@ -105,6 +105,12 @@ impl<T> Slab<T> {
         Slab { slots: Vec::new(), free: Vec::new() }
     }
 
+    /// How many values there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     #[inline]
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         if let Some(slot) = self.free.pop() {
@@ -143,7 +149,7 @@ mod tests {
     fn a_slot_is_used_again() {
         let mut slab = Slab::new();
         let (a, b) = (slab.insert("a"), slab.insert("b"));
-        assert_eq!(slab.take(a), "a");
+        assert_eq!((slab.take(a), slab.len()), ("a", 1));
         assert_eq!(slab.insert("c"), a);
         assert_eq!((slab.take(b), slab.take(a)), ("b", "c"));
     }

@@ -27,7 +27,7 @@ use crate::SimTime;
 use crate::many::quiet;
 use crate::network::Arrival;
 use crate::queue::Due;
-use crate::schedule::Run;
+use crate::schedule::{Action, Run};
 use crate::system::{Event, HostCx, Message, System, View};
 use crate::trace::{TraceEvent, What, Who};
 use crate::world::{Effect, FIRST_START_US, Held, World};
@@ -49,6 +49,8 @@ pub enum FailureKind {
     Reported,
     /// More machine steps than [`Run::steps_max`].
     Steps,
+    /// More messages on their way at once than a run may have, about a million.
+    Flood,
 }
 
 /// Why a run failed, and where.
@@ -199,6 +201,22 @@ impl<S: System> Sim<S> {
     pub fn finish(mut self) -> Outcome {
         self.guarded(|sim| while !sim.done() && sim.next(u64::MAX) {});
         self.world.outcome(self.run.seed)
+    }
+
+    /// Adds an action to the schedule of this run: what a search does at a fork. It comes at `at`,
+    /// or at once if that is past. Faults added after the heal phase began do nothing.
+    pub fn add(&mut self, at: SimTime, action: Action<S::Op>) {
+        let at = SimTime(at.0.max(self.world.now));
+        let schedule = &mut Arc::make_mut(&mut self.run).schedule;
+        self.world.queue.push(at.0, Due::Action { index: schedule.len() as u32 });
+        schedule.push((at, action));
+        self.last_action = self.last_action.max(at.0);
+    }
+
+    /// Draws everything small (latencies, losses, sync times, entropy) from `seed` from now on: a
+    /// fork gets another future. The schedule stays.
+    pub fn reseed(&mut self, seed: u64) {
+        self.world.reseed(seed);
     }
 
     /// What came of the run so far, without going on.

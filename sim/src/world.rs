@@ -15,11 +15,13 @@ use crate::disk::Disk;
 use crate::network::{Fate, Network};
 use crate::prng::{Rng, Span};
 use crate::queue::{Due, Queue, Slab};
-use crate::run::{Failure, Outcome};
+use crate::run::{Failure, FailureKind, Outcome};
 use crate::schedule::Run;
 use crate::system::{Command, Event, Message, Record, System};
 use crate::trace::{Trace, What, Who};
 
+/// Messages on their way at once; a run in which machines send more than that fails.
+const IN_FLIGHT_MAX: usize = 1 << 20;
 /// How long a message to oneself takes.
 const SELF_SEND_US: u64 = 1;
 /// Processes start somewhere within this time of the run's beginning.
@@ -188,7 +190,7 @@ impl<S: System> World<S> {
                     run.conditions.skew.get(node).copied().unwrap_or_default(),
                     &mut rng,
                 ),
-                disk: Disk::new(stream("disk")),
+                disk: Disk::new(stream("disk"), stream("crash")),
                 held: VecDeque::new(),
                 armed: u64::MAX,
                 backlog: VecDeque::new(),
@@ -222,6 +224,18 @@ impl<S: System> World<S> {
         }
     }
 
+    /// Draws everything from `seed` from now on.
+    pub(crate) fn reseed(&mut self, seed: u64) {
+        self.network.reseed(seed);
+        self.host_rng = Rng::stream(seed, "host", 0);
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let stream = |purpose| Rng::stream(seed, purpose, index as u64);
+            node.disk.reseed(stream("disk"), stream("crash"));
+            node.entropy = stream("entropy");
+            node.rng = stream("node");
+        }
+    }
+
     /// The run fails; the first failure stays.
     pub(crate) fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
@@ -244,6 +258,9 @@ impl<S: System> World<S> {
         let who = Who::pair(from, to);
         self.trace.note(self.now, What::Send, who, 0, || format!("{message:?}"));
         self.counts.sent += 1;
+        if self.messages.len() >= IN_FLIGHT_MAX {
+            return self.flooded(from);
+        }
         let (from16, to16) = (from as u16, to as u16);
         if from == to {
             let (epoch, slot) = (self.nodes[from].life, self.messages.insert(message));
@@ -264,6 +281,17 @@ impl<S: System> World<S> {
                 self.queue.push(at, Due::Deliver { from: from16, to: to16, epoch, slot });
             }
         }
+    }
+
+    #[cold]
+    fn flooded(&mut self, node: usize) {
+        self.fail(Failure {
+            step: self.steps,
+            time: SimTime(self.now),
+            node: Some(node),
+            kind: FailureKind::Flood,
+            reason: format!("{IN_FLIGHT_MAX} messages are on their way: the machines flood"),
+        });
     }
 
     pub(crate) fn dropped(&mut self, from: usize, to: usize, why: &'static str) {
