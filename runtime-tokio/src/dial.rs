@@ -221,4 +221,17 @@ mod tests {
         dials.remove("a0");
         assert_eq!(dials.due(Time::ZERO, |_| false).len(), 1);
     }
+
+    #[test]
+    fn a_removed_address_is_forgotten() {
+        let mut dials = dials("a");
+        dials.reached("a", PEER);
+        dials.remove("a");
+        dials.lost(PEER, Time::ZERO, Time(5), 0);
+        assert_eq!(dials.next(), None);
+        // An attempt that was under way comes too late.
+        assert!(!dials.reached("a", PEER));
+        dials.failed("a", Time(5), 0);
+        assert_eq!(dials.next(), None);
+    }
 }

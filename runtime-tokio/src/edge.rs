@@ -19,6 +19,13 @@ pub trait Edge: Send + 'static {
         actions: &mut Actions<'_, Self::Machine>,
     );
 
+    /// Whether `peer`, which has proved its key, may have a link now. Anyone can make a key, so an
+    /// edge that knows its members should refuse the others here: they take up links.
+    fn admits(&mut self, peer: NodeId) -> bool {
+        let _ = peer;
+        true
+    }
+
     /// `record` has this position in the log: told of each on restore, and then of each as it is
     /// persisted, before it is durable. Positions rise, and none is ever used twice.
     fn record(&mut self, position: u64, record: &<Self::Machine as Machine>::Record) {

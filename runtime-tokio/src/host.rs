@@ -33,7 +33,7 @@ use crate::storage::{Corrupted, Storage, StorageError};
 use crate::tls::Identity;
 
 /// Links that may be up at once, unless the settings say otherwise.
-pub const MAX_CONNECTIONS: usize = 1024;
+pub const MAX_CONNECTIONS: usize = 256;
 
 /// The time from the first byte to a link, or for reaching an address and shaking hands with it,
 /// unless the settings say otherwise.

@@ -23,8 +23,9 @@ use tracing::{debug, info};
 use crate::connect::{Connected, Refused};
 use crate::frame::{Codec, FrameError, FrameReader, HEADER_BYTES};
 
-/// Bytes of frames that may wait for one peer, unless the settings say otherwise.
-pub const LINK_QUEUE_BYTES: usize = 16 << 20;
+/// Bytes of frames that may wait for one peer, unless the settings say otherwise. With a frame
+/// half read, a link takes this and [`MAX_FRAME_BYTES`](crate::frame::MAX_FRAME_BYTES) at most.
+pub const LINK_QUEUE_BYTES: usize = 8 << 20;
 
 /// What a waiting frame counts beside its bytes, so that empty ones are not free.
 const FRAME_COST_BYTES: usize = 64;
@@ -74,6 +75,8 @@ close_reasons! {
     WrongPeer => "wrong_peer",
     /// We dialled ourselves.
     SelfConnection => "self_connection",
+    /// The edge does not admit this peer.
+    NotAdmitted => "not_admitted",
     /// Too many handshakes were under way.
     TooManyHandshakes => "too_many_handshakes",
     /// Too many links were up.

@@ -21,6 +21,9 @@ const LOG_QUEUE_BYTES: usize = 16 << 20;
 /// Reads that may wait before the host takes no more input.
 const MAX_READS: usize = 1024;
 
+/// Removals that may wait for the disk before the host takes no more input.
+const MAX_FORGOTTEN: usize = 65_536;
+
 /// Reads done in one go, so that the first of many is not answered with the last.
 const READS_AT_ONCE: usize = 64;
 
@@ -103,7 +106,9 @@ impl<M: Machine<Command: Send> + 'static> Log<M> {
 
     /// Whether the disk has fallen behind.
     pub(crate) fn is_full(&self) -> bool {
-        self.queued_bytes >= LOG_QUEUE_BYTES || self.reads.len() >= MAX_READS
+        self.queued_bytes >= LOG_QUEUE_BYTES
+            || self.forgotten.len() >= MAX_FORGOTTEN
+            || self.reads.len() >= MAX_READS
     }
 
     /// Starts the next commit if there is something to commit and none in flight; likewise reads.

@@ -209,6 +209,12 @@ where
             }
             return Err(CloseReason::SelfConnection);
         }
+        if !self.edge.admits(peer) {
+            if dialled {
+                self.dials.failed(addr, self.clock.now(), chance());
+            }
+            return Err(CloseReason::NotAdmitted);
+        }
         if dialled {
             let linked = self.links.contains_key(&peer);
             if full && !linked {

@@ -169,6 +169,19 @@ async fn garbage_instead_of_a_handshake_is_hung_up_on() {
 }
 
 #[tokio::test]
+async fn a_peer_the_edge_bars_gets_no_link() {
+    let a = Node::start(1, memory(), listening()).await;
+    let barred = identity(3).id();
+    a.handle.with_edge(move |edge, _| edge.barred = Some(barred)).await.unwrap();
+    let mut stream = stranger(3, &a.addr()).await;
+    stream.write_all(&KEEP).await.unwrap();
+    stream.flush().await.unwrap();
+    hangs_up(&mut stream).await;
+    let metrics = a.handle.metrics().await.unwrap();
+    assert_eq!((metrics.opened, metrics.closed[&CloseReason::NotAdmitted]), (0, 1));
+}
+
+#[tokio::test]
 async fn silence_is_dropped_after_the_handshakes_time() {
     let settings = Settings { handshake_timeout: Duration::from_millis(50), ..listening() };
     let a = Node::start(1, memory(), settings).await;
@@ -325,7 +338,7 @@ async fn a_second_address_of_a_linked_peer_disturbs_nothing() {
 }
 
 #[tokio::test]
-async fn a_lost_link_is_dialled_again_until_undialled() {
+async fn a_lost_link_is_dialled_again() {
     let (mut a, mut b) = pair().await;
     let peer = b.id;
     a.handle.with_edge(move |_, actions| actions.disconnect(peer, "test")).await.unwrap();

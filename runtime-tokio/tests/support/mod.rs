@@ -109,6 +109,7 @@ pub struct Probe {
     pub seen: Vec<Event>,
     pub positions: Vec<(u64, String)>,
     pub logged: u64,
+    pub barred: Option<NodeId>,
 }
 
 impl Edge for Probe {
@@ -119,6 +120,10 @@ impl Edge for Probe {
         self.logged = actions.logged();
         // The test may have stopped listening.
         let _ = self.events.send(event);
+    }
+
+    fn admits(&mut self, peer: NodeId) -> bool {
+        self.barred != Some(peer)
     }
 
     fn record(&mut self, position: u64, record: &String) {
@@ -182,7 +187,8 @@ impl Node {
         settings: Settings,
     ) -> Result<Self, HostError> {
         let (sender, events) = mpsc::unbounded_channel();
-        let edge = Probe { events: sender, seen: vec![], positions: vec![], logged: 0 };
+        let edge =
+            Probe { events: sender, seen: vec![], positions: vec![], logged: 0, barred: None };
         let identity = identity(seed);
         let id = identity.id();
         let machine = Toy::default();
