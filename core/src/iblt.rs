@@ -61,7 +61,8 @@ pub struct Cell {
 
 /// The cells of `ids` in `range`, under `key`. Cuts the range at [`MAX_CELLS`].
 ///
-/// Takes some 0.1 to 0.4 µs an id, whatever the range; ids must be distinct.
+/// Walks all ids, whatever the range: 0.15 to 0.7 µs for each, the later the cells the more. The ids
+/// must be distinct.
 ///
 /// ```
 /// use quorate_core::iblt::{Decoder, Id, encode};

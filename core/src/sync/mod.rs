@@ -74,12 +74,13 @@ pub const BACKOFF_MIN_MS: u64 = 1_000;
 /// Between two retries at most, ± 25 %.
 pub const BACKOFF_MAX_MS: u64 = 120_000;
 /// Between two offers to one peer at least. Offers that come four times as fast are ignored.
-pub const OFFER_GAP_MS: u64 = 400;
+pub const OFFER_GAP_MS: u64 = 1_000;
 /// Peers known, linked or not, at most: more links are ignored.
 pub const MAX_PEERS: usize = 1_024;
 /// Turns in a session, at most.
 pub const MAX_TURNS: u32 = 1_024;
-/// The first batch of cells: enough for some 28 tips, so 14 chains that moved on.
+/// The first batch of cells. It tells twenty tips, so ten chains that moved on, in 98 of 100
+/// sessions.
 pub const FIRST_CELLS: u32 = 48;
 /// A frontier of so many chains is told rather than coded.
 pub const SMALL_FRONTIER: u64 = 16;

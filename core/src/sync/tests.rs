@@ -364,7 +364,7 @@ fn a_nudge_during_a_session_leads_to_another_soon_after() {
     while (0..2).any(|node| world.ended(node) != Some(Outcome::Differed)) {
         world.proceed();
     }
-    assert!(world.now.since_us(start) < 2_000 * NUDGE_MS);
+    assert!(world.now.since_us(start) < 2_000 * OFFER_GAP_MS);
     world.assert_told();
 }
 
@@ -465,7 +465,7 @@ proptest! {
                 (_, false) => peer.ours.as_ref().map_or(none, |s| (s.nonce, s.turn)),
             };
             world.wire.clear();
-            world.now = world.now.after_ms(150);
+            world.now = world.now.after_ms(300);
             world.step(0, Input::Message { from: id(1), message: Message { session, turn, body } });
             if world.nodes[0].deadline().is_some_and(|due| due <= world.now) {
                 world.step(0, Input::Tick);
