@@ -129,6 +129,8 @@ pub(crate) struct Disk<R> {
     copy: Option<(Log<R>, u64)>,
     /// Syncs take this many times as long.
     pub(crate) slowness: u32,
+    /// Nothing more can be written.
+    pub(crate) full: bool,
     /// For sync times, and for what crashes take: a crash more shifts no sync time.
     rng: Rng,
     crashes: Rng,
@@ -144,6 +146,7 @@ impl<R: Clone> Disk<R> {
             forgetting_covered: 0,
             copy: None,
             slowness: 1,
+            full: false,
             rng,
             crashes,
         }

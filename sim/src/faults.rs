@@ -104,6 +104,7 @@ impl<S: System> Sim<S> {
             Fault::SlowDisk { node, factor, .. } => {
                 self.world.nodes[node].disk.slowness = factor.max(1);
             }
+            Fault::FullDisk { node, .. } => self.world.nodes[node].disk.full = true,
             Fault::WallJump { node, by_us } => self.world.nodes[node].clock.jump(now, by_us),
             Fault::Drift { node, wall_ppm, monotonic_ppm, .. } => {
                 self.drift(node, wall_ppm, monotonic_ppm);
@@ -138,6 +139,7 @@ impl<S: System> Sim<S> {
             }
             Fault::SlowNode { node, .. } => self.world.nodes[node].step_us = 0,
             Fault::SlowDisk { node, .. } => self.world.nodes[node].disk.slowness = 1,
+            Fault::FullDisk { node, .. } => self.world.nodes[node].disk.full = false,
             Fault::Drift { node, .. } => {
                 let skew = run.conditions.skew.get(node).copied().unwrap_or_default();
                 self.drift(node, skew.wall_ppm, skew.monotonic_ppm);
@@ -178,7 +180,7 @@ impl<S: System> Sim<S> {
         true
     }
 
-    /// There may be unsynced writes now: a crash that waits for them strikes before they are synced.
+    /// There may be unsynced writes now: a crash that waits for them strikes.
     #[inline]
     pub(crate) fn spring(&mut self, node: usize) {
         let sync_us = self.world.sync_us;
@@ -211,7 +213,7 @@ impl<S: System> Sim<S> {
         }
     }
 
-    fn crash(&mut self, node: usize, loses: Loses, down_us: u64) {
+    pub(crate) fn crash(&mut self, node: usize, loses: Loses, down_us: u64) {
         let state = &mut self.world.nodes[node];
         if state.machine.take().is_none() {
             return;
@@ -292,6 +294,7 @@ impl<S: System> Sim<S> {
             }
             let state = &mut self.world.nodes[node];
             state.disk.slowness = 1;
+            state.disk.full = false;
             state.step_us = 0;
             state.ambush = None;
             if state.blocked_until > self.world.now {

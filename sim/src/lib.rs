@@ -9,7 +9,7 @@
 //! - [`Plan`] says for how long and with which faults; [`Plan::draw`] turns it and a seed into a
 //!   [`Run`], an explicit list of faults and operations.
 //! - [`Sim`] is a running cluster: it can be run to the end, stepped, looked at and cloned.
-//! - [`many`] runs many seeds over all cores and sums up, in the order of the seeds.
+//! - [`many()`] runs many seeds over all cores and sums up, in the order of the seeds.
 //!
 //! A machine that counts, durably, and a scenario that finds what it acknowledged and lost, if it
 //! ever does:
@@ -60,7 +60,8 @@
 //!
 //! let scenario = |_seed| {
 //!     // The default swarm, and besides: a crash at two seconds, for 50 ms.
-//!     let plan = Plan::new(SimTime::secs(10)).fault(SimTime::secs(2), Fault::crash(0).lasting(ms(50)));
+//!     let crash = Fault::crash(0).lasting(ms(50));
+//!     let plan = Plan::new(SimTime::secs(10)).fault(SimTime::secs(2), crash);
 //!     let plan = (0..100).fold(plan, |plan, n| plan.op(SimTime::ms(n * 90), 0, ()));
 //!     (Counters::default(), plan)
 //! };

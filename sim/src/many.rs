@@ -22,8 +22,8 @@ pub trait Scenario: Sync {
     /// The system under test.
     type System: System;
 
-    /// The cluster and its plan. Everything that differs between seeds, such as the number of nodes,
-    /// must be drawn from `seed`.
+    /// The cluster and its plan. Everything that differs between seeds, such as the number of
+    /// nodes, must be drawn from `seed`.
     fn build(&self, seed: u64) -> (Self::System, Plan<<Self::System as System>::Op>);
 }
 

@@ -21,6 +21,9 @@
 
 use crate::prng::{Ratio, Rng, Span};
 
+/// What waits longer than this for limited bandwidth is dropped, in microseconds.
+const SEND_QUEUE_US: u64 = 5_000_000;
+
 /// How the network is when no fault of the schedule touches it; constant over a run's active phase.
 /// Durations are in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +42,9 @@ pub struct NetworkConditions {
     pub reorder: Ratio,
     /// How many messages of an ended connection arrive in a later one.
     pub stale: Ratio,
+    /// How much passes in one direction between two nodes, zero for any amount; see
+    /// [`System::size`](crate::System::size). Messages queue for it, up to five seconds.
+    pub bytes_per_ms: u64,
     /// By this chance the end that hears nothing any more is told that its link is down.
     pub notice: Ratio,
     /// How long until it is told.
@@ -59,6 +65,7 @@ impl NetworkConditions {
         duplicate: Ratio::NEVER,
         reorder: Ratio::NEVER,
         stale: Ratio::NEVER,
+        bytes_per_ms: 0,
         notice: Ratio::ALWAYS,
         notice_after_us: Span::new(50_000, 2_000_000),
         connect_after_us: Span::new(1_000, 50_000),
@@ -89,6 +96,8 @@ struct Lane {
     told: u32,
     /// When the last message that keeps the order arrives.
     last_arrival: u64,
+    /// When all that was sent so far has left, where bandwidth is limited.
+    busy_until: u64,
     /// For messages, and for news of links: a cut more shifts no message's draws.
     rng: Rng,
     news: Rng,
@@ -143,6 +152,7 @@ impl Network {
             slowness: 1,
             told: 0,
             last_arrival: 0,
+            busy_until: 0,
             rng: Rng::stream(seed, "lane", index as u64),
             news: Rng::stream(seed, "news", index as u64),
         });
@@ -164,9 +174,9 @@ impl Network {
         &mut self.pairs[a.min(b) * self.nodes + a.max(b)]
     }
 
-    /// Draws what becomes of a message.
+    /// Draws what becomes of a message of `bytes`.
     #[inline]
-    pub(crate) fn send(&mut self, from: usize, to: usize, now: u64) -> Fate {
+    pub(crate) fn send(&mut self, from: usize, to: usize, now: u64, bytes: u64) -> Fate {
         let conditions = self.conditions;
         let pair = &self.pairs[from.min(to) * self.nodes + from.max(to)];
         let (alive, epoch) = (pair.alive, pair.epoch);
@@ -180,7 +190,10 @@ impl Network {
         if lane.rng.chance(conditions.loss) {
             return Fate::Dropped("lost");
         }
-        let mut at = now + lane.latency(&conditions);
+        let Some(left) = lane.leaves(now, bytes, conditions.bytes_per_ms) else {
+            return Fate::Dropped("queue full");
+        };
+        let mut at = left + lane.latency(&conditions);
         if !lane.rng.chance(conditions.reorder) {
             at = at.max(lane.last_arrival);
             lane.last_arrival = at;
@@ -315,6 +328,20 @@ impl Network {
 }
 
 impl Lane {
+    /// When a message of `bytes` has left the sender; `None` if too much waits before it.
+    #[inline]
+    fn leaves(&mut self, now: u64, bytes: u64, bytes_per_ms: u64) -> Option<u64> {
+        if bytes_per_ms == 0 {
+            return Some(now);
+        }
+        let begins = now.max(self.busy_until);
+        if begins - now > SEND_QUEUE_US {
+            return None;
+        }
+        self.busy_until = begins + bytes * 1_000 * u64::from(self.slowness) / bytes_per_ms;
+        Some(self.busy_until)
+    }
+
     #[inline]
     fn latency(&mut self, conditions: &NetworkConditions) -> u64 {
         let mut latency = self.rng.within(conditions.latency_us) * u64::from(self.slowness);
@@ -342,7 +369,7 @@ mod tests {
     fn arrivals(network: &mut Network, count: u64) -> Vec<u64> {
         let mut arrivals = Vec::new();
         for now in 0..count {
-            if let Fate::Arrives { at, again, .. } = network.send(0, 1, now * 100) {
+            if let Fate::Arrives { at, again, .. } = network.send(0, 1, now * 100, 64) {
                 arrivals.push(at);
                 arrivals.extend(again);
             }
@@ -386,14 +413,34 @@ mod tests {
         let mut network = connected(NetworkConditions::CALM);
         assert!(network.end(0, 1));
         assert_eq!(network.arrive(0, 1, 1), Arrival::Dropped("link ended"));
-        assert_eq!(network.send(0, 1, 0), Fate::Dropped("no link"));
+        assert_eq!(network.send(0, 1, 0, 64), Fate::Dropped("no link"));
         network.begin_connecting(0, 1);
         assert_eq!(network.finish_connecting(0, 1, true), Some(2));
         assert_eq!(network.arrive(0, 1, 1), Arrival::Dropped("older link"));
         assert_eq!(network.arrive(0, 1, 2), Arrival::UpFirst);
-        assert_eq!(network.send(0, 1, 0), Fate::Dropped("no link"), "not told of the new one yet");
+        assert_eq!(
+            network.send(0, 1, 0, 64),
+            Fate::Dropped("no link"),
+            "not told of the new one yet"
+        );
         network.conditions.stale = Ratio::ALWAYS;
         assert_eq!(network.arrive(0, 1, 1), Arrival::UpFirst);
+    }
+
+    #[test]
+    fn limited_bandwidth_queues_and_then_drops() {
+        let latency_us = Span::only(1_000);
+        let mut network = connected(NetworkConditions {
+            latency_us,
+            bytes_per_ms: 100,
+            ..NetworkConditions::CALM
+        });
+        for n in 1..=6 {
+            let Fate::Arrives { at, .. } = network.send(0, 1, 0, 100_000) else { panic!("queued") };
+            assert_eq!(at, n * 1_000_000 + 1_000);
+        }
+        assert_eq!(network.send(0, 1, 0, 1), Fate::Dropped("queue full"));
+        assert!(matches!(network.send(1, 0, 0, 1), Fate::Arrives { .. }), "the other way is free");
     }
 
     #[test]
@@ -401,8 +448,8 @@ mod tests {
         let mut network = connected(NetworkConditions::CALM);
         network.cut(0, 1);
         network.cut(0, 1);
-        assert_eq!(network.send(0, 1, 0), Fate::Dropped("cut"));
-        assert!(matches!(network.send(1, 0, 0), Fate::Arrives { .. }));
+        assert_eq!(network.send(0, 1, 0, 64), Fate::Dropped("cut"));
+        assert!(matches!(network.send(1, 0, 0, 64), Fate::Arrives { .. }));
         network.uncut(0, 1);
         assert!(!network.open(0, 1));
         network.uncut(0, 1);

@@ -8,8 +8,8 @@
 //! `send` and `emit` carry is stamped with the length of the log and waits until the simulated disk
 //! has synced that far; `send_now` leaves at once.
 //!
-//! **Two phases.** Faults strike until [`Run::active`]. Then they are healed, no further one begins,
-//! and the run must converge within [`Run::settle_us`]. Operations may still come after that, and
+//! **Two phases.** Faults strike until [`Run::active`]. Then they are healed, no further one
+//! begins, and the run must converge within [`Run::settle_us`]. Operations may still come after that, and
 //! convergence is asked for only after the last.
 //!
 //! **Panics** of a machine or a hook are failures of the run. One handler catches them around the
@@ -24,6 +24,7 @@ use std::sync::Arc;
 use quorate_core::machine::{Cx, Input, Machine};
 
 use crate::SimTime;
+use crate::disk::Loses;
 use crate::many::quiet;
 use crate::network::Arrival;
 use crate::queue::Due;
@@ -31,6 +32,9 @@ use crate::schedule::{Action, Run};
 use crate::system::{Event, HostCx, Message, System, View};
 use crate::trace::{TraceEvent, What, Who};
 use crate::world::{Effect, FIRST_START_US, Held, World};
+
+/// A process that stopped because its disk was full starts again so much later, in microseconds.
+const SUPERVISED_RESTART_US: u64 = 1_000_000;
 
 /// What went wrong, in kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,7 +99,8 @@ pub struct Outcome {
     pub dropped: u64,
     /// Messages that were on their way twice.
     pub duplicated: u64,
-    /// How often each fault struck, by [`Fault::name`](crate::Fault::name); one that did not apply is not counted.
+    /// How often each fault struck, by [`Fault::name`](crate::Fault::name); one that did not apply
+    /// is not counted.
     pub faults: BTreeMap<&'static str, u64>,
     /// How often each [`View::mark`] was reached.
     pub marks: BTreeMap<&'static str, u64>,
@@ -368,7 +373,9 @@ impl<S: System> Sim<S> {
                 return;
             }
             match held.pop_front() {
-                Some((_, Held::Send(to, message))) => self.world.transmit(node, to, message),
+                Some((_, Held::Send(to, message))) => {
+                    self.world.transmit(&self.system, node, to, message)
+                }
                 Some((_, Held::Emit(event))) => self.emit(node, event),
                 None => return,
             }
@@ -410,6 +417,10 @@ impl<S: System> Sim<S> {
 
     /// Tells an end that its link is up (an epoch) or down (zero).
     fn tell(&mut self, node: usize, peer: usize, epoch: u32) {
+        // It may have died of what it was told before.
+        if !self.world.running(node) {
+            return;
+        }
         let up = epoch != 0;
         self.world.network.tell(node, peer, epoch);
         let who = Who::pair(node, peer);
@@ -422,10 +433,10 @@ impl<S: System> Sim<S> {
     #[inline]
     pub(crate) fn step(&mut self, node: usize, input: Input<S::Machine>) {
         let world = &mut self.world;
-        world.acting = Some(node);
-        world.steps += 1;
         let state = &mut world.nodes[node];
         let Some(machine) = &mut state.machine else { return };
+        world.acting = Some(node);
+        world.steps += 1;
         let cx = Cx {
             me: state.id,
             now: state.clock.monotonic(world.now),
@@ -443,7 +454,7 @@ impl<S: System> Sim<S> {
             );
             self.fail(Some(node), FailureKind::Timer, reason);
         }
-        self.carry_out(node);
+        let disk_full = self.carry_out(node);
         self.world.arm(node);
         if let Err(reason) = self.system.invariant(node, &View { world: &self.world }) {
             self.fail(Some(node), FailureKind::Invariant, reason);
@@ -452,6 +463,10 @@ impl<S: System> Sim<S> {
             let reason = format!("the run made more than {} steps", self.run.steps_max);
             self.fail(Some(node), FailureKind::Steps, reason);
         }
+        if disk_full {
+            // A disk that fails stops the host; a supervisor starts it again.
+            return self.crash(node, Loses::Drawn, SUPERVISED_RESTART_US);
+        }
         let state = &self.world.nodes[node];
         if state.step_us > 0 {
             let until = self.world.now + state.step_us;
@@ -459,15 +474,20 @@ impl<S: System> Sim<S> {
         }
     }
 
-    /// Carries out the effects of a step.
+    /// Carries out the effects of a step, up to a write for which the disk has no room; whether
+    /// there was one.
     #[inline]
-    fn carry_out(&mut self, node: usize) {
+    fn carry_out(&mut self, node: usize) -> bool {
         let mut effects = std::mem::take(&mut self.world.sink.0);
-        let mut wrote = false;
+        let (mut wrote, mut full) = (false, false);
         for effect in effects.drain(..) {
             let disk = &self.world.nodes[node].disk;
             let (written, durable) = (disk.written(), disk.durable());
             match effect {
+                Effect::Persist(_) if disk.full => {
+                    full = true;
+                    break;
+                }
                 Effect::Persist(record) => {
                     record.hash(&mut self.world.trace.hasher);
                     self.note(What::Persist, Who::node(node), written, || {
@@ -476,9 +496,11 @@ impl<S: System> Sim<S> {
                     self.world.nodes[node].disk.append(record);
                     wrote = true;
                 }
-                Effect::SendNow(to, message) => self.world.transmit(node, to, message),
+                Effect::SendNow(to, message) => {
+                    self.world.transmit(&self.system, node, to, message)
+                }
                 Effect::Send(to, message) if written == durable => {
-                    self.world.transmit(node, to, message);
+                    self.world.transmit(&self.system, node, to, message);
                 }
                 Effect::Emit(event) if written == durable => self.emit(node, event),
                 Effect::Send(to, message) => {
@@ -494,5 +516,6 @@ impl<S: System> Sim<S> {
             self.world.start_sync(node);
             self.spring(node);
         }
+        full
     }
 }

@@ -72,7 +72,8 @@ pub enum Fault {
     KeepCopy { node: usize },
     /// The process dies, the last copy is put back, it starts again after `down_us`.
     RestoreOldCopy { node: usize, down_us: u64 },
-    /// A durable record is corrupted as [`System::rot`](crate::System::rot) says; `pick` chooses it.
+    /// A durable record, chosen by `pick`, is corrupted as
+    /// [`System::rot`](crate::System::rot) says.
     BitRot { node: usize, pick: u64 },
     /// The process handles nothing for a while, then all of its backlog.
     Pause { node: usize, lasts_us: u64 },
@@ -80,6 +81,8 @@ pub enum Fault {
     SlowNode { node: usize, step_us: u64, lasts_us: u64 },
     /// Every sync that begins takes `factor` times as long.
     SlowDisk { node: usize, factor: u32, lasts_us: u64 },
+    /// The disk has no room: the process stops at its first write and is started again and again.
+    FullDisk { node: usize, lasts_us: u64 },
     /// The wall clock jumps.
     WallJump { node: usize, by_us: i64 },
     /// Both clocks run at other rates, in parts per million.
@@ -125,6 +128,7 @@ impl Fault {
             | Fault::Pause { lasts_us, .. }
             | Fault::SlowNode { lasts_us, .. }
             | Fault::SlowDisk { lasts_us, .. }
+            | Fault::FullDisk { lasts_us, .. }
             | Fault::Drift { lasts_us, .. }
             | Fault::Crash { down_us: lasts_us, .. }
             | Fault::RestoreOldCopy { down_us: lasts_us, .. } => *lasts_us = us,
@@ -156,6 +160,7 @@ impl Fault {
             Fault::Pause { .. } => "pause",
             Fault::SlowNode { .. } => "slow node",
             Fault::SlowDisk { .. } => "slow disk",
+            Fault::FullDisk { .. } => "full disk",
             Fault::WallJump { .. } => "wall jump",
             Fault::Drift { .. } => "drift",
             Fault::Heal => "heal",
@@ -170,6 +175,7 @@ impl Fault {
             | Fault::Pause { lasts_us, .. }
             | Fault::SlowNode { lasts_us, .. }
             | Fault::SlowDisk { lasts_us, .. }
+            | Fault::FullDisk { lasts_us, .. }
             | Fault::Drift { lasts_us, .. } => Some(lasts_us),
             _ => None,
         }

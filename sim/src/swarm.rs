@@ -33,6 +33,7 @@ pub enum Kind {
     Pause,
     SlowNode,
     SlowDisk,
+    FullDisk,
     WallJump,
     Drift,
 }
@@ -91,6 +92,7 @@ impl Default for Swarm {
                 timed(Kind::Pause, (500, 8_000), (10, 3_000)),
                 timed(Kind::SlowNode, (1_000, 8_000), (100, 5_000)),
                 timed(Kind::SlowDisk, (1_000, 8_000), (100, 5_000)),
+                timed(Kind::FullDisk, (1_000, 8_000), (100, 3_000)),
                 timed(Kind::WallJump, (500, 8_000), (0, 0)),
                 timed(Kind::Drift, (1_000, 8_000), (100, 5_000)),
             ],
@@ -102,6 +104,7 @@ impl Default for Swarm {
                 duplicate: Ratio::per_mille(100),
                 reorder: Ratio::per_mille(300),
                 stale: Ratio::NEVER,
+                bytes_per_ms: 50,
                 notice: Ratio::per_mille(1_000),
                 ..NetworkConditions::CALM
             },
@@ -149,6 +152,8 @@ impl Swarm {
         let (tail, loss) = (ratio(worst.tail), ratio(worst.loss));
         let (duplicate, reorder) = (ratio(worst.duplicate), ratio(worst.reorder));
         let stale = ratio(worst.stale);
+        let slow = worst.bytes_per_ms > 0 && rng.chance(self.on);
+        let bytes_per_ms = if slow { worst.bytes_per_ms << rng.below(10) } else { 0 };
         let network = NetworkConditions {
             latency_us: narrower(worst.latency_us, rng),
             tail,
@@ -157,6 +162,7 @@ impl Swarm {
             duplicate,
             reorder,
             stale,
+            bytes_per_ms,
             notice: rng.up_to(worst.notice),
             ..worst
         };
@@ -308,6 +314,7 @@ impl Draw<'_> {
                 let factor = 2 + self.rng.below(50) as u32;
                 Fault::SlowDisk { node: self.node(), factor, lasts_us }
             }
+            Kind::FullDisk => Fault::FullDisk { node: self.node(), lasts_us },
             Kind::WallJump => {
                 let by_us = self.rng.around_zero(self.swarm.jump_us);
                 Fault::WallJump { node: self.node(), by_us }
@@ -437,7 +444,7 @@ mod tests {
         for names in &seeds {
             names.keys().for_each(|name| *all.entry(*name).or_insert(0) += 1);
         }
-        assert_eq!(all.len(), 15, "{all:?}");
+        assert_eq!(all.len(), 16, "{all:?}");
         assert!(all.values().all(|&seeds| (8..=42).contains(&seeds)), "{all:?}");
     }
 

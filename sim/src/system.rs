@@ -86,6 +86,12 @@ pub trait System: Clone {
         None
     }
 
+    /// How many bytes a message takes on the wire, where bandwidth is limited.
+    fn size(&self, message: &Message<Self>) -> usize {
+        let _ = message;
+        0
+    }
+
     /// Which nodes are healed when the faults stop, such as a random quorum; the others stay as
     /// they are, dead, paused or cut off. `None` heals all.
     fn core(&mut self, rng: &mut Rng) -> Option<Vec<usize>> {
@@ -304,8 +310,8 @@ impl<S: System> HostCx<'_, S> {
         self.world.start_sync(self.node);
     }
 
-    /// Closes the node's link to `peer`, if there is one: both ends are told, and they connect again
-    /// later.
+    /// Closes the node's link to `peer`, if there is one: both ends are told, and they connect
+    /// again later.
     pub fn disconnect(&mut self, peer: NodeId) {
         if let Some(peer) = self.world.table.index(peer)
             && peer != self.node

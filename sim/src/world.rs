@@ -247,7 +247,7 @@ impl<S: System> World<S> {
 
     /// A message leaves its node.
     #[inline]
-    pub(crate) fn transmit(&mut self, from: usize, to: NodeId, message: Message<S>) {
+    pub(crate) fn transmit(&mut self, system: &S, from: usize, to: NodeId, message: Message<S>) {
         message.hash(&mut self.trace.hasher);
         let Some(to) = self.table.index(to) else {
             self.counts.dropped += 1;
@@ -268,7 +268,9 @@ impl<S: System> World<S> {
             self.queue.push(self.now + SELF_SEND_US, due);
             return;
         }
-        match self.network.send(from, to, self.now) {
+        let limited = self.network.conditions.bytes_per_ms > 0;
+        let bytes = if limited { system.size(&message) as u64 } else { 0 };
+        match self.network.send(from, to, self.now, bytes) {
             Fate::Dropped(why) => self.dropped(from, to, why),
             Fate::Arrives { epoch, at, again } => {
                 if let Some(again) = again {

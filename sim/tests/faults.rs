@@ -117,6 +117,18 @@ fn duplicates_arrive_and_losses_do_not() {
 }
 
 #[test]
+fn limited_bandwidth_spreads_messages_out() {
+    let seen = watch(sim_with(Watch::new(2), vec![], |conditions| {
+        conditions.network.bytes_per_ms = 2;
+    }));
+    // Each direction carries 20 messages of 100 bytes a second, however many are sent.
+    let heard = seen.heard(0, 1, 2_000..3_000);
+    let to_itself = seen.heard(0, 0, 2_000..3_000);
+    assert!((18..=22).contains(&heard), "{heard}");
+    assert!(to_itself > 22, "what does not pass the network is not limited: {to_itself}");
+}
+
+#[test]
 fn a_paused_process_does_nothing_and_then_catches_up() {
     let pause = Fault::Pause { node: 1, lasts_us: secs(1) };
     let seen = watch(sim(Watch::new(2), vec![(1_000, pause)]));
@@ -149,6 +161,22 @@ fn a_slow_disk_and_a_slow_link_delay() {
     });
     assert_eq!(said.count(), 0, "nothing becomes durable");
     assert_eq!(seen.heard(1, 0, 1_002..1_500), 0, "all is on its way for 500 ms");
+}
+
+#[test]
+fn a_full_disk_stops_the_process_until_there_is_room() {
+    let full = Fault::FullDisk { node: 0, lasts_us: secs(3) };
+    let seen = watch(sim(Watch::new(2), vec![(1_000, full)]));
+    let said = |from: u64, to: u64| {
+        let during = SimTime::ms(from)..SimTime::ms(to);
+        let said = |(at, node, told): &&toys::probe::Seen| {
+            *node == 0 && during.contains(at) && matches!(told, Told::Said(_))
+        };
+        seen.seen.iter().filter(said).count()
+    };
+    assert_eq!(said(1_010, 4_000), 0);
+    assert!(said(5_500, 8_000) > 50, "there is room again");
+    assert!((2..=4).contains(&seen.losses.len()), "{:?}", seen.losses);
 }
 
 #[test]

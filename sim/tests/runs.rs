@@ -80,6 +80,7 @@ fn a_correct_machine_passes_under_every_fault() {
         "pause",
         "slow node",
         "slow disk",
+        "full disk",
         "wall jump",
         "drift",
     ];

@@ -79,7 +79,7 @@ impl Machine for Author {
                 }
             }
             Input::Message { message: Message::Entry(key, payload), .. } => {
-                // One's own number from a life whose end was lost: it is taken back, not used again.
+                // One's own number from a life whose end was lost is not used again.
                 if key.0 == self.me {
                     self.next = self.next.max(key.1 + 1);
                 }

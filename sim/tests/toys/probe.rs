@@ -210,6 +210,10 @@ impl System for Watch {
         Some(record + 1_000)
     }
 
+    fn size(&self, _: &Word) -> usize {
+        100
+    }
+
     fn core(&mut self, _: &mut quorate_sim::Rng) -> Option<Vec<usize>> {
         self.core.clone()
     }
