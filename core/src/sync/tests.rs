@@ -326,6 +326,19 @@ fn over_a_poor_link_each_session_ends_and_some_succeed() {
     assert!(failed > 0, "the link is not poor enough to test anything");
 }
 
+/// Everything comes twice, the second time perhaps much later: no session takes notice.
+#[test]
+fn duplicates_fail_no_session() {
+    let twice = Faults { lost: 0, duplicated: 100, delay_ms: 200 };
+    for (n, [a, b]) in shapes().iter().enumerate() {
+        let mut world = World::new(n as u64, twice, [a, b]);
+        (0..3).for_each(|_| world.one_session());
+        let statuses = world.nodes.iter().flat_map(Sync::status);
+        statuses.for_each(|(_, status)| assert_eq!(status.failed, 0, "shape {n}"));
+        world.assert_told();
+    }
+}
+
 #[test]
 fn a_silent_peer_is_tried_less_and_less_and_delays_nobody() {
     let mut world = World::new(1, PERFECT, [&tips(20), &tips(30)]);

@@ -1,0 +1,228 @@
+//! Who is there: links become open peers, and open peers go.
+
+use alloc::vec::Vec;
+
+use super::{
+    Body, Contact, Disconnect, Event, Guard, JoinError, MAX_CONTACTS, MAX_CONTACTS_SENT, Message,
+    Node, Notice, Step,
+};
+use crate::handshake::{self, Reason};
+use crate::machine::{Input, NodeId};
+use crate::membership::State;
+use crate::store::{Founding, Store};
+use crate::{detector, sync};
+
+impl Node {
+    /// Makes a store of one's own.
+    pub(super) fn found(&mut self, step: &mut Step<'_>) {
+        if self.store.is_some() {
+            return;
+        }
+        let mut nonce = [0; 16];
+        rand_core::Rng::fill_bytes(&mut step.cx.random("founding"), &mut nonce);
+        let founding = Founding { founder: self.id(), nonce };
+        self.begin(step, founding, Vec::new());
+    }
+
+    /// Leaves one's own empty store for another's.
+    pub(super) fn join(
+        &mut self,
+        step: &mut Step<'_>,
+        ticket: u64,
+        founding: Founding,
+        contacts: Vec<Contact>,
+    ) {
+        let result = match &self.store {
+            Some(store) if store.id() == founding.store() => Err(JoinError::AlreadyJoined),
+            Some(store) if store.applied() > 0 => {
+                Err(JoinError::HasEntries { entries: store.applied() })
+            }
+            _ => Ok(founding.store()),
+        };
+        if result.is_ok() {
+            let open: Vec<NodeId> = self.open.keys().copied().collect();
+            open.into_iter().for_each(|peer| self.close(step, peer));
+            self.begin(step, founding, contacts);
+        }
+        step.fx.emit(Event::Joined { ticket, result });
+    }
+
+    fn begin(&mut self, step: &mut Step<'_>, founding: Founding, contacts: Vec<Contact>) {
+        let position = self.logged;
+        let body = Body::Founding { founding, contacts: contacts.clone() };
+        self.persist(step, position, body);
+        self.adopt(founding, contacts.clone());
+        self.guard = Guard::Whole;
+        let network = handshake::Command::Network(founding.store());
+        self.feed_handshake(step, Input::Command(network));
+        contacts.into_iter().for_each(|contact| step.fx.emit(Event::Dial(contact)));
+    }
+
+    /// Belongs to a store from here on: now, or when the log says so.
+    pub(super) fn adopt(&mut self, founding: Founding, contacts: Vec<Contact>) {
+        self.store = Some(Store::new(founding, self.config.verify, self.logged));
+        self.bootstrap = contacts.iter().map(|contact| contact.node).collect();
+        for contact in contacts {
+            self.remember(contact, None);
+        }
+    }
+
+    /// Remembers where a node listens, by the record at `position`, and forgets the record that this
+    /// replaces.
+    pub(super) fn remember(&mut self, contact: Contact, position: Option<u64>) {
+        if self.contacts.len() < MAX_CONTACTS || self.contacts.contains_key(&contact.node) {
+            let before = self.contacts.insert(contact.node, (contact, position));
+            self.forgotten.extend(before.and_then(|(_, position)| position));
+        }
+    }
+
+    pub(super) fn shook_hands(&mut self, step: &mut Step<'_>, event: handshake::Event) {
+        match event {
+            handshake::Event::Opened { peer, address, .. } => self.admit(step, peer, address),
+            handshake::Event::Closed { peer } => self.close(step, peer),
+            handshake::Event::Refused { peer, reason } => {
+                self.disconnect(step, peer, Disconnect::Refused(reason));
+            }
+            handshake::Event::RefusedBy { peer, reason } => {
+                self.disconnect(step, peer, Disconnect::RefusedBy(reason));
+            }
+            handshake::Event::Failed { peer, .. } => {
+                self.disconnect(step, peer, Disconnect::Silent);
+            }
+        }
+    }
+
+    /// Lets a peer in that the handshake accepted, if it is a member, or if nothing is known of the
+    /// members yet and it is one of those whom the ticket named.
+    fn admit(
+        &mut self,
+        step: &mut Step<'_>,
+        peer: NodeId,
+        address: Option<alloc::string::String>,
+    ) {
+        let Some(store) = &self.store else { return };
+        let newcomer = !store.membership().is_active(&self.id());
+        let reason = match store.membership().get(&peer).map(|member| member.state) {
+            Some(State::Active) => None,
+            None if newcomer && self.bootstrap.contains(&peer) => None,
+            Some(State::Removed | State::Forked) => Some(Reason::Removed),
+            None => Some(Reason::NotAMember),
+        };
+        if let Some(reason) = reason {
+            let refuse = handshake::Command::Refuse { peer, reason };
+            return self.feed_handshake(step, Input::Command(refuse));
+        }
+        self.open.insert(peer, 0);
+        self.spread.link(peer, true);
+        self.transfer.open(peer);
+        self.feed_detector(step, Input::Link { peer, up: true });
+        self.feed_sync(step, Input::Link { peer, up: true });
+        self.feed_gap(step, Input::Link { peer, up: true });
+        self.send_contacts(step, peer);
+        if let Some(address) = address {
+            self.met(step, Contact { node: peer, address });
+        }
+        step.notice(Notice::Opened(peer));
+    }
+
+    pub(super) fn close(&mut self, step: &mut Step<'_>, peer: NodeId) {
+        if self.open.remove(&peer).is_none() {
+            return;
+        }
+        self.spread.link(peer, false);
+        self.transfer.close(peer);
+        self.feed_detector(step, Input::Link { peer, up: false });
+        self.feed_sync(step, Input::Link { peer, up: false });
+        self.feed_gap(step, Input::Link { peer, up: false });
+        step.notice(Notice::Closed(peer));
+    }
+
+    pub(super) fn disconnect(&mut self, step: &mut Step<'_>, peer: NodeId, reason: Disconnect) {
+        self.close(step, peer);
+        *self.disconnected.entry(reason).or_default() += 1;
+        step.fx.emit(Event::Disconnect { peer, reason });
+    }
+
+    pub(super) fn detected(&mut self, step: &mut Step<'_>, event: detector::Event) {
+        match event {
+            detector::Event::Alive { .. } => {}
+            detector::Event::Suspect { peer } => step.notice(Notice::Suspect(peer)),
+            detector::Event::Dead { peer } => self.disconnect(step, peer, Disconnect::Dead),
+            detector::Event::Unwatched { peer } => self.disconnect(step, peer, Disconnect::Full),
+        }
+    }
+
+    /// The members changed: peers that are none any more are told so and go.
+    pub(super) fn members_changed(&mut self, step: &mut Step<'_>) {
+        let Some(store) = &self.store else { return };
+        let membership = store.membership();
+        let newcomer = !membership.is_active(&self.config.identity.id());
+        let gone = |peer: &NodeId| match membership.get(peer) {
+            Some(member) => member.state != State::Active,
+            None => !(newcomer && self.bootstrap.contains(peer)),
+        };
+        let gone: Vec<NodeId> = self.open.keys().copied().filter(|peer| gone(peer)).collect();
+        for peer in gone {
+            let refuse = handshake::Command::Refuse { peer, reason: Reason::Removed };
+            self.feed_handshake(step, Input::Command(refuse));
+            if let Some((contact, position)) = self.contacts.remove(&peer) {
+                self.forgotten.extend(position);
+                step.fx.emit(Event::Undial(contact));
+            }
+        }
+        step.notice(Notice::Members);
+    }
+
+    /// Tells a peer where others listen, so that the mesh holds together when one of them goes.
+    fn send_contacts(&mut self, step: &mut Step<'_>, peer: NodeId) {
+        let known = self.contacts.values().map(|(contact, _)| contact);
+        let others = known.filter(|contact| contact.node != peer);
+        let contacts: Vec<Contact> = others.take(MAX_CONTACTS_SENT).cloned().collect();
+        if !contacts.is_empty() {
+            step.fx.send(peer, Message::Contacts(contacts));
+        }
+    }
+
+    /// A peer says where others listen. What it says is tried, and remembered only once the other has
+    /// answered there.
+    pub(super) fn told_contacts(&mut self, step: &mut Step<'_>, contacts: Vec<Contact>) {
+        let me = self.id();
+        for contact in contacts.into_iter().take(MAX_CONTACTS_SENT) {
+            let Contact { node, address } = &contact;
+            let known = self.contacts.get(node).is_some_and(|(known, _)| known.address == *address);
+            if *node != me
+                && !known
+                && !self.open.contains_key(node)
+                && address.len() <= handshake::MAX_ADDRESS
+            {
+                step.fx.emit(Event::Dial(contact));
+            }
+        }
+    }
+
+    /// A member answered and says where it listens: remembered for the next start.
+    fn met(&mut self, step: &mut Step<'_>, contact: Contact) {
+        let known = self.contacts.get(&contact.node);
+        if known.is_some_and(|(known, _)| *known == contact) {
+            return;
+        }
+        if known.is_none() && self.contacts.len() >= MAX_CONTACTS {
+            return;
+        }
+        let position = self.next_position();
+        self.persist(step, position, Body::Contact(contact.clone()));
+        self.remember(contact, Some(position));
+    }
+
+    /// The own chain is whole, as far as can be known: write what waited.
+    pub(super) fn own_chain_is_whole(&mut self, step: &mut Step<'_>) {
+        self.guard = Guard::Whole;
+        while let Some((ticket, changes)) = self.waiting.pop_front() {
+            self.write(step, ticket, &changes);
+        }
+    }
+
+    pub(super) fn sync_soon(&mut self, step: &mut Step<'_>) {
+        self.feed_sync(step, Input::Command(sync::Command::Nudge));
+    }
+}
