@@ -3,6 +3,10 @@
 //! At most one commit is in flight, on a blocking thread; everything that comes meanwhile goes into
 //! the next. Reads are grouped the same way and wait for no commit.
 
+// madsim runs blocking closures in its one thread, which is what we want of it, and says so by a
+// deprecation.
+#![cfg_attr(madsim, allow(deprecated))]
+
 use std::future::pending;
 use std::mem;
 use std::sync::Arc;
