@@ -47,7 +47,8 @@ enum State {
 pub(crate) struct TooMany;
 
 impl Dials {
-    /// Dials `addr` from now on. An address already known keeps its place unless it expects another.
+    /// Dials `addr` from now on. An address already known keeps its place unless it expects
+    /// another peer.
     pub(crate) fn add(
         &mut self,
         addr: String,

@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info};
+use tracing::{Instrument, Span, debug, error, info, info_span};
 
 use crate::connect::{Door, Refused, dial};
 pub use crate::dial::MAX_DIALS;
@@ -88,7 +88,7 @@ pub struct Settings {
     pub keepalive: Duration,
     /// See [`IDLE_TIMEOUT`].
     pub idle_timeout: Duration,
-    /// See [`LINK_QUEUE_BYTES`].
+    /// See [`LINK_QUEUE_BYTES`]. A message larger than this closes the link it is sent on.
     pub link_queue_bytes: usize,
 }
 
@@ -134,7 +134,8 @@ pub enum HostError {
 }
 
 /// Restores the machine from the log, starts listening, then starts the host. Everything it needs
-/// runs on the current tokio runtime and ends before [`Running::stop`] returns.
+/// runs on the current tokio runtime and ends before [`Running::stop`] returns. Restoring reads the
+/// whole log on the calling task.
 pub async fn start<E, N, C>(setup: Setup<E, N, C>) -> Result<Running<E>, HostError>
 where
     E: Edge,
@@ -143,10 +144,11 @@ where
     C: Codec<E::Machine>,
 {
     let Setup { mut machine, mut edge, net, codec, identity, storage, settings } = setup;
-    restore(&storage, &codec, &mut machine, &mut edge)?;
+    let span = info_span!("host", me = %identity.id().short());
+    span.in_scope(|| restore(&storage, &codec, &mut machine, &mut edge))?;
     let (inbox, arrivals) = Inbox::new();
     let (handle, requests) = Handle::new();
-    let (tasks, stop) = (Tasks::new(), CancellationToken::new());
+    let (tasks, stop) = (Tasks::new(span.clone()), CancellationToken::new());
     let outbox = Outbox::new(Parts {
         me: identity.id(),
         edge,
@@ -172,7 +174,7 @@ where
         };
         tasks.spawn(door.accept_all(listener, inbox.clone()));
     }
-    info!(me = %outbox.me.short(), addr = local_addr, log = outbox.log.next(), "host starts");
+    span.in_scope(|| info!(addr = local_addr, log = outbox.log.next(), "host starts"));
     let guard = tasks.stop.clone().drop_guard();
     let stop_guard = stop.clone().drop_guard();
     let host = Host {
@@ -189,7 +191,7 @@ where
         steps: 0,
         _guard: guard,
     };
-    let task = Some(tokio::spawn(host.run()));
+    let task = Some(tokio::spawn(host.run().instrument(span)));
     Ok(Running { handle, local_addr, stop: stop_guard, task })
 }
 
@@ -271,22 +273,26 @@ impl<E: Edge> Running<E> {
 pub(crate) struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    span: Span,
 }
 
 impl Tasks {
-    fn new() -> Self {
-        Self { tracker: TaskTracker::new(), stop: CancellationToken::new() }
+    fn new(span: Span) -> Self {
+        Self { tracker: TaskTracker::new(), stop: CancellationToken::new(), span }
     }
 
     /// Runs `task` until it ends or the host does.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let task = self.stop.clone().run_until_cancelled_owned(task);
-        drop(tokio::spawn(self.tracker.track_future(task)));
+        self.spawn_to_end(async {
+            let _ = task.await;
+        });
     }
 
     /// Runs `task`, which looks after its end by itself.
     fn spawn_to_end(&self, task: impl Future<Output = ()> + Send + 'static) {
-        drop(tokio::spawn(self.tracker.track_future(task)));
+        let task = self.tracker.track_future(task).instrument(self.span.clone());
+        drop(tokio::spawn(task));
     }
 
     async fn finish(&self) {

@@ -1,9 +1,9 @@
 //! One connection to one peer: a task that writes, a task that reads, and the host between them.
 //!
 //! The host never waits for a peer. What it sends goes into a queue bounded by bytes, and a peer
-//! that lets it overflow loses its link. What it receives waits, decoded, in the host's inbox: while
-//! that is full the reader does not read, and TCP slows the sender. Whatever goes wrong ends the
-//! link with one [`CloseReason`], counted and logged, and touches no other.
+//! that lets it overflow loses its link. What it receives waits, decoded, in the host's inbox:
+//! while that is full the reader does not read, and TCP slows the sender. Whatever goes wrong ends
+//! the link with one [`CloseReason`], counted and logged, and touches no other.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{Instrument, debug, info};
 
 use crate::connect::{Connected, Refused};
 use crate::frame::{Codec, FrameError, FrameReader, HEADER_BYTES};
@@ -295,7 +295,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> LinkTask<S> {
             inbox: inbox.clone(),
         };
         let reader = state.stop.clone().run_until_cancelled_owned(reader.run());
-        let mut reader = tokio::spawn(reader);
+        let mut reader = tokio::spawn(reader.in_current_span());
         let writer = write_frames(write, frames, &state, pulse.keepalive);
         tokio::pin!(writer);
         let stopped = || state.stopped.get().copied().unwrap_or(CloseReason::Shutdown);

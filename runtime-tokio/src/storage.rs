@@ -2,8 +2,8 @@
 //!
 //! One redb file holds two tables: `log`, from position to record, and `meta`, from name to bytes.
 //! Positions only rise, so every insert goes to the right edge of the tree. A commit returns once
-//! it is durable. redb checks its pages only when it repairs after a crash, so each record carries a
-//! CRC-32 over its position and its bytes: what a disk has changed, or returned from the wrong
+//! it is durable. redb checks its pages only when it repairs after a crash, so each record carries
+//! a CRC-32 over its position and its bytes: what a disk has changed, or returned from the wrong
 //! place, is reported and never served. (BLAKE3 there cost a fifth of a large commit's CPU time;
 //! against forgery, records carry their own hashes.)
 

@@ -179,7 +179,8 @@ async fn rot_inside_the_log_stops_the_start() {
     let storage = Storage::open(dir.path()).unwrap();
     let failed = Node::try_start(1, storage, Settings::default()).await.unwrap_err();
     assert!(
-        matches!(failed, HostError::Storage(StorageError::Corrupted(report)) if report.position == 1),
+        matches!(&failed, HostError::Storage(StorageError::Corrupted(report))
+            if report.position == 1),
         "{failed:?}"
     );
     assert!(failed.to_string().contains("position 1"), "{failed}");
