@@ -1,9 +1,9 @@
-//! How many messages a second of one core the simulator delivers.
+//! How fast the simulator is: `cargo run --release -p quorate-sim --example rate`.
 //!
-//! Five nodes in a mesh, 64-byte payloads, ten messages in flight on each directed pair, 1 to 10 ms
+//! Five nodes in a mesh, 64-byte payloads, ten pings in flight on each directed pair, 1 to 10 ms
 //! apart: a ping is answered by a pong, which is answered by the next ping. Nothing is persisted.
-//! `cargo run --release -p quorate-sim --example rate`
-//! prints messages per CPU second, the median of seven runs, with and without faults.
+//! Prints messages per CPU second, with and without faults, then how many small runs a CPU second
+//! holds, and how many clones of a running cluster; each the median of seven.
 
 use std::time::Instant;
 
@@ -141,23 +141,46 @@ fn cpu_us(begun: Instant) -> u64 {
     on_cpu_ns.map_or_else(|| begun.elapsed().as_micros() as u64, |ns| ns / 1_000)
 }
 
+/// The rate of `body`, which returns how many things it did, per CPU second: median of seven.
+fn rate(what: &str, mut body: impl FnMut(u64) -> u64) {
+    let begun = Instant::now();
+    let mut rates: Vec<u64> = (0..7)
+        .map(|seed| {
+            let before = cpu_us(begun);
+            let done = body(seed);
+            done * 1_000_000 / (cpu_us(begun) - before).max(1)
+        })
+        .collect();
+    rates.sort_unstable();
+    println!("{what}: {} a CPU second ({} to {})", rates[3], rates[0], rates[6]);
+}
+
 fn main() {
     for faults in [false, true] {
-        let begun = Instant::now();
-        let mut rates: Vec<u64> = (0..7)
-            .map(|seed| {
-                let mut sim = cluster(faults, seed);
-                let before = cpu_us(begun);
-                sim.advance(SimTime::secs(50));
-                let took = cpu_us(begun) - before;
-                assert_eq!(sim.failure(), None);
-                sim.stop().delivered * 1_000_000 / took.max(1)
-            })
-            .collect();
-        rates.sort_unstable();
-        println!(
-            "faults {faults}: {} messages a CPU second ({} to {})",
-            rates[3], rates[0], rates[6]
-        );
+        rate(&format!("messages, faults {faults}"), |seed| {
+            let mut sim = cluster(faults, seed);
+            sim.advance(SimTime::secs(50));
+            assert_eq!(sim.failure(), None);
+            sim.stop().delivered
+        });
     }
+    rate("runs of 230 steps with a split that heals", |seed| {
+        const RUNS: u64 = 5_000;
+        for run in 0..RUNS {
+            let split = Fault::split(&[0, 1], &[2, 3, 4]).lasting(10_000);
+            let plan: Plan<()> = Plan::calm(SimTime::secs(10)).fault(SimTime::ms(20), split);
+            let mut sim = Sim::new(Mesh, plan.draw(&Mesh, seed * RUNS + run), false);
+            sim.advance_to_step(230);
+            assert_eq!((sim.failure(), sim.view().steps()), (None, 230));
+        }
+        RUNS
+    });
+    let mut sim = cluster(true, 1);
+    sim.advance(SimTime::secs(5));
+    rate("clones of a running cluster", |_| {
+        const CLONES: u64 = 20_000;
+        let clones = (0..CLONES).map(|_| std::hint::black_box(sim.clone()).view().steps());
+        assert_eq!(clones.max(), Some(sim.view().steps()));
+        CLONES
+    });
 }
