@@ -171,7 +171,7 @@ fn main() {
             let plan: Plan<()> = Plan::calm(SimTime::secs(10)).fault(SimTime::ms(20), split);
             let mut sim = Sim::new(Mesh, plan.draw(&Mesh, seed * RUNS + run), false);
             sim.advance_to_step(230);
-            assert_eq!((sim.failure(), sim.view().steps()), (None, 230));
+            assert!(sim.failure().is_none() && sim.view().steps() >= 230);
         }
         RUNS
     });

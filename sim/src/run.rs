@@ -196,7 +196,8 @@ impl<S: System> Sim<S> {
         });
     }
 
-    /// Goes on until the machines have made `steps` steps in all, or the run is over.
+    /// Goes on until the machines have made `steps` steps in all, or the run is over. One event can
+    /// make up to three (a link down, up, and the message that showed it), so it may be two more.
     pub fn advance_to_step(&mut self, steps: u64) {
         self.guarded(|sim| while !sim.done() && sim.world.steps < steps && sim.next(u64::MAX) {});
     }
