@@ -9,8 +9,8 @@
 //! has synced that far; `send_now` leaves at once.
 //!
 //! **Two phases.** Faults strike until [`Run::active`]. Then they are healed, no further one
-//! begins, and the run must converge within [`Run::settle_us`]. Operations may still come after that, and
-//! convergence is asked for only after the last.
+//! begins, and the run must converge within [`Run::settle_us`]. Operations may still come after
+//! that, and convergence is asked for only after the last.
 //!
 //! **Panics** of a machine or a hook are failures of the run. One handler catches them around the
 //! whole loop, which costs nothing per step; the panic's node is the one that was acting.
