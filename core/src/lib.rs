@@ -23,6 +23,7 @@ pub mod sigchain;
 pub mod spread;
 pub mod store;
 pub mod sync;
+pub mod ticket;
 pub mod transfer;
 pub mod value;
 pub mod watch;
