@@ -55,7 +55,7 @@ async fn held_effects_leave_only_when_durable() {
     a.until(Event::Up(b.id)).await;
     b.until(Event::Up(a.id)).await;
 
-    gate.shut(true);
+    let shut = gate.shut();
     a.command(Command::Many(vec![
         Command::Send(b.id, "before".into()),
         persist("vote"),
@@ -78,7 +78,7 @@ async fn held_effects_leave_only_when_durable() {
     assert_eq!(held, 3, "a message, an event and an answer");
     assert!(answer_now(&mut query).await.is_none(), "an answer before its records");
 
-    gate.shut(false);
+    drop(shut);
     assert_eq!(b.event().await, Event::Received(a.id, "held".into()));
     a.until(Event::Told("held".into())).await;
     assert_eq!(hung(query).await.unwrap(), ["vote"]);
@@ -98,12 +98,12 @@ async fn answer_now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 async fn what_comes_during_a_commit_goes_into_the_next_one() {
     let gate = Gate::new();
     let node = Node::start(1, gate.storage(), Settings::default()).await;
-    gate.shut(true);
+    let shut = gate.shut();
     for n in 0..200 {
         node.command(persist(n.to_string())).await;
     }
     node.until_counted(|m| m.steps == 201).await;
-    gate.shut(false);
+    drop(shut);
     node.handle.query(|_, _| ()).await.unwrap();
     let metrics = node.handle.metrics().await.unwrap();
     assert_eq!(metrics.records, 200);

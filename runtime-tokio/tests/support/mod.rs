@@ -257,6 +257,17 @@ pub async fn stranger(seed: u8, addr: &str) -> TlsStream<TcpStream> {
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
 
+#[derive(Debug)]
+pub struct Shut(Gate);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        let (state, changed) = &*self.0.0;
+        state.lock().unwrap().shut = false;
+        changed.notify_all();
+    }
+}
+
 #[derive(Debug, Default)]
 struct GateState {
     shut: bool,
@@ -273,9 +284,10 @@ impl Gate {
             .unwrap()
     }
 
-    pub fn shut(&self, shut: bool) {
-        self.0.0.lock().unwrap().shut = shut;
-        self.0.1.notify_all();
+    /// Syncs wait until the guard is dropped, by a failing test too.
+    pub fn shut(&self) -> Shut {
+        self.0.0.lock().unwrap().shut = true;
+        Shut(self.clone())
     }
 
     /// From now on the disk has no room.
