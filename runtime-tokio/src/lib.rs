@@ -17,9 +17,6 @@ pub mod host;
 pub mod link;
 mod log;
 pub mod net;
-pub mod node;
 mod outbox;
 pub mod storage;
 pub mod tls;
-
-pub use node::Node;
