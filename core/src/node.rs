@@ -12,9 +12,10 @@
 //!
 //! **After a restore from a backup** a node is behind its own chain, and its next write would fork it.
 //! It cannot tell by itself. So after a start it first learns its own tip from a peer: writes wait until
-//! a sync shows that nobody holds more of its chain than it does, or, if nobody is there,
-//! [`OWN_TIP_WAIT_MS`] have passed and the host does not suspect that the disk is an old copy
-//! ([`Config::suspect`]).
+//! a sync shows that a peer holds no more of its chain than it does, or, if nobody is there, until
+//! [`OWN_TIP_WAIT_MS`] have passed. A host that can tell that the disk is an old copy says so
+//! ([`Config::suspect`]); then any member may be the only one that holds what was lost, and writes are
+//! refused until each of them has been found equal, or the operator says to go on.
 //!
 //! The order of a step: the input goes to whom it is for; the bus of child events is drained; then what
 //! moved is passed on (tips, pages, watches, forgotten records), until nothing is left.
@@ -98,6 +99,8 @@ pub struct Node {
     /// Whom to trust while nothing is known of the store's members.
     bootstrap: BTreeSet<NodeId>,
     guard: Guard,
+    /// The peers found equal since the start.
+    equal: BTreeSet<NodeId>,
     waiting: VecDeque<(u64, Vec<Change>)>,
     reads: BTreeMap<u64, Reading>,
     next_read: u64,
@@ -114,8 +117,10 @@ pub struct Node {
 enum Guard {
     /// Not started.
     Down,
-    /// Waiting to learn its own tip; until then at the latest, or however long it takes.
-    Learning(Option<Time>),
+    /// Waiting to learn its own tip from a peer, until then at the latest.
+    Learning(Time),
+    /// The disk may be an old copy: waiting until every member has been heard.
+    Suspect,
     /// Its own chain is whole, as far as can be known.
     Whole,
 }
@@ -171,6 +176,7 @@ impl Node {
             contacts: BTreeMap::new(),
             bootstrap: BTreeSet::new(),
             guard: Guard::Down,
+            equal: BTreeSet::new(),
             waiting: VecDeque::new(),
             reads: BTreeMap::new(),
             next_read: 0,
@@ -208,9 +214,9 @@ impl Node {
         }
         let alone = self.contacts.is_empty() && self.bootstrap.is_empty() && self.knows_nobody();
         self.guard = match (self.config.suspect, alone) {
-            (true, _) => Guard::Learning(None),
+            (true, _) => Guard::Suspect,
             (false, true) => Guard::Whole,
-            (false, false) => Guard::Learning(Some(now.after_ms(OWN_TIP_WAIT_MS))),
+            (false, false) => Guard::Learning(now.after_ms(OWN_TIP_WAIT_MS)),
         };
         for (contact, _) in self.contacts.values() {
             step.fx.emit(Event::Dial(contact.clone()));
@@ -310,7 +316,7 @@ impl Node {
             self.unpark(step);
         }
         if let Guard::Learning(until) = self.guard
-            && due(until)
+            && until <= now
         {
             self.own_chain_is_whole(step);
         }
@@ -471,8 +477,8 @@ impl Machine for Node {
 
     fn deadline(&self) -> Option<Time> {
         let guard = match self.guard {
-            Guard::Learning(until) => until,
-            Guard::Down | Guard::Whole => None,
+            Guard::Learning(until) => Some(until),
+            Guard::Down | Guard::Suspect | Guard::Whole => None,
         };
         [
             self.handshake.deadline(),

@@ -164,6 +164,7 @@ pub enum Outcome {
 /// A store, as far as it is held here.
 #[derive(Clone, Debug)]
 pub struct Store {
+    me: NodeId,
     founding: Founding,
     id: Hash,
     verify: Verify,
@@ -190,10 +191,11 @@ pub struct Arrival {
 }
 
 impl Store {
-    /// A new, empty store. `first_position` is that of its first record in the log.
+    /// A new, empty store, as `me` holds it. `first_position` is that of its first record in the log.
     #[must_use]
-    pub fn new(founding: Founding, verify: Verify, first_position: u64) -> Store {
+    pub fn new(me: NodeId, founding: Founding, verify: Verify, first_position: u64) -> Store {
         let mut store = Store {
+            me,
             founding,
             id: founding.store(),
             verify,

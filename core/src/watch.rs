@@ -259,7 +259,7 @@ mod tests {
         fn new() -> Writer {
             let identity = Identity::from_seed([1; 32]);
             let founding = Founding { founder: identity.id(), nonce: [0; 16] };
-            let store = Store::new(founding, verify, 0);
+            let store = Store::new(identity.id(), founding, verify, 0);
             Writer { identity, store, watches: Watches::default() }
         }
 

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::{
-    Body, Disconnect, Event, Guard, MAX_STRIKES, MAX_WAITING_WRITES, Message, Node, Notice, Reading,
-    Step, UNPARK_MS, message,
+    Body, Disconnect, Event, Guard, MAX_STRIKES, MAX_WAITING_WRITES, Message, Node, Notice,
+    Reading, Step, UNPARK_MS, message,
 };
 use crate::dag::SlotName;
 use crate::entry::{Entry, Link};
@@ -41,9 +41,9 @@ impl Node {
     pub(super) fn ask_to_write(&mut self, step: &mut Step<'_>, ticket: u64, changes: Vec<Change>) {
         let refusal = match self.guard {
             Guard::Whole => return self.write(step, ticket, &changes),
-            Guard::Learning(Some(_)) if self.waiting.len() < MAX_WAITING_WRITES => None,
-            Guard::Learning(Some(_)) => Some(WriteError::Busy),
-            Guard::Down | Guard::Learning(None) => Some(WriteError::CatchingUp),
+            Guard::Learning(_) if self.waiting.len() < MAX_WAITING_WRITES => None,
+            Guard::Learning(_) => Some(WriteError::Busy),
+            Guard::Down | Guard::Suspect => Some(WriteError::CatchingUp),
         };
         match refusal {
             None => self.waiting.push_back((ticket, changes)),
@@ -61,8 +61,9 @@ impl Node {
             Some(_) if ahead_ms > MAX_DRIFT_MS => Err(WriteError::ClockAhead { ahead_ms }),
             Some(store) => store.write(&identity, changes, step.cx.wall, &mut outcomes),
         };
-        let summary = self.record(step, outcomes, me);
-        self.pass_on(step, summary.news, me);
+        let mut summary = self.record(step, outcomes, me);
+        self.pass_on(step, core::mem::take(&mut summary.news), me);
+        self.settle_members(step, &summary);
         step.fx.emit(Event::Written { ticket, result });
     }
 
@@ -87,6 +88,7 @@ impl Node {
                     return self.disconnect(step, from, Disconnect::Malformed);
                 }
                 let Some(summary) = self.ingest(step, from, entries) else { return };
+                self.settle_members(step, &summary);
                 // Held until what the page brought is durable: what is acknowledged is not resent.
                 step.fx.send(from, Message::Transfer(transfer::Message::Ack { serial }));
                 if summary.applied > 0 {
@@ -105,8 +107,9 @@ impl Node {
         if entries.len() > crate::spread::MAX_NEWS {
             return self.disconnect(step, from, Disconnect::Malformed);
         }
-        if let Some(summary) = self.ingest(step, from, entries) {
-            self.pass_on(step, summary.news, from);
+        if let Some(mut summary) = self.ingest(step, from, entries) {
+            self.pass_on(step, core::mem::take(&mut summary.news), from);
+            self.settle_members(step, &summary);
         }
     }
 
@@ -128,7 +131,11 @@ impl Node {
             store.ingest(batch, arrival, &mut outcomes);
         }
         let summary = self.record(step, outcomes, from);
-        self.open.contains_key(&from).then_some(summary)
+        if !self.open.contains_key(&from) {
+            self.settle_members(step, &summary);
+            return None;
+        }
+        Some(summary)
     }
 
     pub(super) fn expire(&mut self, step: &mut Step<'_>) {
@@ -149,6 +156,7 @@ impl Node {
         }
         let me = self.id();
         let summary = self.record(step, outcomes, me);
+        self.settle_members(step, &summary);
         if summary.applied > 0 {
             self.sync_soon(step);
         }
@@ -156,7 +164,8 @@ impl Node {
 
     /// Turns the store's outcomes into records, requests and events. `from` brought what they are about.
     pub(super) fn outcomes(&mut self, step: &mut Step<'_>, outcomes: Vec<Outcome>, from: NodeId) {
-        self.record(step, outcomes, from);
+        let summary = self.record(step, outcomes, from);
+        self.settle_members(step, &summary);
     }
 
     fn record(&mut self, step: &mut Step<'_>, outcomes: Vec<Outcome>, from: NodeId) -> Summary {
@@ -208,10 +217,14 @@ impl Node {
         if let Some(store) = &self.store {
             changed.iter().for_each(|key| self.watches.changed(key, store.dag()));
         }
+        summary
+    }
+
+    /// Who was removed hears of it, if it is there, before it is shown the door.
+    fn settle_members(&mut self, step: &mut Step<'_>, summary: &Summary) {
         if summary.members {
             self.members_changed(step);
         }
-        summary
     }
 
     /// Tells the gaps what is not missing any more.
@@ -266,9 +279,7 @@ impl Node {
                     *strikes = 0;
                 }
                 step.notice(Notice::InSync(peer));
-                if let Guard::Learning(_) = self.guard {
-                    self.own_chain_is_whole(step);
-                }
+                self.found_equal(step, peer);
             }
             sync::Event::Differs { peer, chains } => {
                 for chain in chains {

@@ -12,13 +12,7 @@ use crate::sigchain::{ForkProof, MAX_PROOF_RUN};
 
 impl Node {
     /// `with` holds another account of `author`'s chain at `seq`: find out where they part.
-    pub(super) fn diverged(
-        &mut self,
-        step: &mut Step<'_>,
-        author: NodeId,
-        seq: u64,
-        with: NodeId,
-    ) {
+    pub(super) fn diverged(&mut self, step: &mut Step<'_>, author: NodeId, seq: u64, with: NodeId) {
         let Some(store) = &self.store else { return };
         let Some(chain) = store.chains().of(&author) else { return };
         if !self.open.contains_key(&with) || !chain.counts(seq) {

@@ -60,7 +60,7 @@ impl Node {
 
     /// Belongs to a store from here on: now, or when the log says so.
     pub(super) fn adopt(&mut self, founding: Founding, contacts: Vec<Contact>) {
-        self.store = Some(Store::new(founding, self.config.verify, self.logged));
+        self.store = Some(Store::new(self.id(), founding, self.config.verify, self.logged));
         self.bootstrap = contacts.iter().map(|contact| contact.node).collect();
         for contact in contacts {
             self.remember(contact, None);
@@ -94,18 +94,15 @@ impl Node {
 
     /// Lets a peer in that the handshake accepted, if it is a member, or if nothing is known of the
     /// members yet and it is one of those whom the ticket named.
-    fn admit(
-        &mut self,
-        step: &mut Step<'_>,
-        peer: NodeId,
-        address: Option<alloc::string::String>,
-    ) {
+    fn admit(&mut self, step: &mut Step<'_>, peer: NodeId, address: Option<alloc::string::String>) {
         let Some(store) = &self.store else { return };
         let newcomer = !store.membership().is_active(&self.id());
         let reason = match store.membership().get(&peer).map(|member| member.state) {
-            Some(State::Active) => None,
+            // Who forked writes no more, but is a member still: mostly it is a restored backup, and it
+            // has to learn what happened.
+            Some(State::Active | State::Forked) => None,
             None if newcomer && self.bootstrap.contains(&peer) => None,
-            Some(State::Removed | State::Forked) => Some(Reason::Removed),
+            Some(State::Removed) => Some(Reason::Removed),
             None => Some(Reason::NotAMember),
         };
         if let Some(reason) = reason {
@@ -158,7 +155,7 @@ impl Node {
         let membership = store.membership();
         let newcomer = !membership.is_active(&self.config.identity.id());
         let gone = |peer: &NodeId| match membership.get(peer) {
-            Some(member) => member.state != State::Active,
+            Some(member) => member.state == State::Removed,
             None => !(newcomer && self.bootstrap.contains(peer)),
         };
         let gone: Vec<NodeId> = self.open.keys().copied().filter(|peer| gone(peer)).collect();
@@ -212,6 +209,25 @@ impl Node {
         let position = self.next_position();
         self.persist(step, position, Body::Contact(contact.clone()));
         self.remember(contact, Some(position));
+    }
+
+    /// `peer` holds just what this node does, and so no more of this node's own chain.
+    pub(super) fn found_equal(&mut self, step: &mut Step<'_>, peer: NodeId) {
+        let whole = match self.guard {
+            Guard::Down | Guard::Whole => false,
+            Guard::Learning(_) => true,
+            Guard::Suspect => {
+                self.equal.insert(peer);
+                let me = self.id();
+                let others = self.store.iter().flat_map(|store| store.membership().iter());
+                others
+                    .filter(|(node, member)| **node != me && member.state == State::Active)
+                    .all(|(node, _)| self.equal.contains(node))
+            }
+        };
+        if whole {
+            self.own_chain_is_whole(step);
+        }
     }
 
     /// The own chain is whole, as far as can be known: write what waited.

@@ -41,7 +41,7 @@ fn put(name: &str, value: &str) -> Change {
 
 impl Site {
     fn new(n: u8) -> Site {
-        let store = Store::new(founding(), verify, 0);
+        let store = Store::new(identity(n).id(), founding(), verify, 0);
         let (log, proofs) = (BTreeMap::new(), Vec::new());
         Site { identity: identity(n), store, log, proofs, wall: 1_000_000 }
     }
@@ -127,7 +127,7 @@ impl Site {
 
     /// A restart: the same log, fed to a new store.
     fn restarted(&self) -> Store {
-        let mut store = Store::new(founding(), verify, 0);
+        let mut store = Store::new(self.identity.id(), founding(), verify, 0);
         for (position, entry) in &self.log {
             store.restore(entry.clone(), *position, WallTime(self.wall));
         }

@@ -196,6 +196,10 @@ impl Store {
             State::Removed => return Err(WriteError::Removed),
             State::Forked => return Err(WriteError::Forked),
         }
+        if self.orphans.of(author, 0).next().is_some() {
+            // Entries of one's own that wait for others: the next place in the chain is taken.
+            return Err(WriteError::CatchingUp);
+        }
         let members = self.expand(&author, changes)?;
         let members: Vec<(&Bytes, &[u8])> =
             members.iter().map(|(key, member)| (key, &member[..])).collect();

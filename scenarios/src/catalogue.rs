@@ -1,0 +1,299 @@
+//! The scenarios by name.
+
+use bytes::Bytes;
+use quorate_core::store::Change;
+use quorate_sim::{Action, Fault, Kind, Plan, Ratio, Rng, SimTime, Span, Topology, ms, secs};
+
+use crate::lies::Lie;
+use crate::mesh::{Expect, Mesh, Op};
+
+/// A scenario and its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Named {
+    /// As given to `--scenario`.
+    pub name: &'static str,
+    /// What it tries, in one line.
+    pub about: &'static str,
+    /// Marks that some seed must reach.
+    pub marks: &'static [&'static str],
+    /// The mesh and the plan of a seed.
+    pub build: fn(u64) -> (Mesh, Plan<Op>),
+}
+
+/// Every scenario.
+#[must_use]
+pub fn catalogue() -> &'static [Named] {
+    &CATALOGUE
+}
+
+/// The scenario of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Named> {
+    CATALOGUE.iter().find(|scenario| scenario.name == name)
+}
+
+macro_rules! scenarios {
+    ($($name:ident $about:literal $marks:expr;)*) => {
+        [$(Named { name: stringify!($name), about: $about, marks: &$marks, build: $name }),*]
+    };
+}
+
+static CATALOGUE: [Named; 17] = scenarios! {
+    swarm "everything at once, whatever the seed draws" ["acknowledged", "sync failed", "peer suspected"];
+    offline_write "a write while another node is away" ["acknowledged", "in sync"];
+    chain "A, B, C in a line: A and C never meet" ["acknowledged", "in sync"];
+    halves "two halves are parted, both write, and are healed" ["peer closed", "in sync"];
+    crash_in_sync "a node dies in the middle of taking in much" ["acknowledged", "in sync"];
+    lost_pushes "most messages are lost; anti-entropy makes up for it" ["sync failed", "in sync"];
+    split_brain "both sides of a partition write one key" ["peer closed", "in sync"];
+    everybody "everybody writes one key at once" ["acknowledged"];
+    long_absence "a node comes back after two hours" ["peer suspected", "in sync"];
+    delete_in_partition "one side deletes what the other writes" ["peer closed", "in sync"];
+    skewed_clocks "clocks far apart, drifting and jumping" ["entry parked", "write refused: clock ahead"];
+    equivocation "an author tells two stories" ["fork proven", "chain cut", "lied"];
+    old_copy "a node is restored from an old copy of its disk" ["disk rewound", "write refused: catching up"];
+    flood "orphans and far-future entries by the thousand" ["lied", "entry parked", "entry refused"];
+    removed_author "a removed member writes on, on both sides of a partition" ["chain cut", "write refused: removed"];
+    broken_signature "a signature is broken in the middle of a linked run" ["lied", "entry refused"];
+    strangers "garbage, entries of strangers, entries of another store" ["lied", "disconnected", "entry refused"];
+};
+
+/// When faults and operations begin: everyone has joined by then.
+const BEGIN: SimTime = SimTime::secs(3);
+
+/// A mesh whose founder has invited everyone.
+fn mesh(nodes: usize, mut plan: Plan<Op>) -> (Mesh, Plan<Op>) {
+    for guest in 1..nodes {
+        plan = plan.op(SimTime::ms(20), 0, Op::Invite(guest));
+    }
+    plan.settle_us = secs(600);
+    plan.poll_us = ms(100);
+    (Mesh::new(nodes), plan)
+}
+
+fn put(key: &str, value: &str) -> Op {
+    let (key, value) =
+        (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
+    Op::Write(vec![Change::Put { key, value }])
+}
+
+fn at(seconds: u64) -> SimTime {
+    SimTime::secs(seconds)
+}
+
+fn swarm(seed: u64) -> (Mesh, Plan<Op>) {
+    let nodes = 3 + (seed % 3) as usize;
+    let (mesh, plan) = mesh(nodes, Plan::new(at(25)));
+    (mesh, plan.op(at(4), (seed % nodes as u64) as usize, Op::Watch))
+}
+
+fn offline_write(seed: u64) -> (Mesh, Plan<Op>) {
+    let away = (seed % 3) as usize;
+    let (mut mesh, plan) = mesh(3, Plan::calm(at(20)));
+    mesh.ops = 30;
+    (mesh, plan.fault(BEGIN, Fault::crash(away).lasting(secs(10))))
+}
+
+fn chain(_seed: u64) -> (Mesh, Plan<Op>) {
+    let mut plan = Plan::new(at(20));
+    plan.topology = Topology::Line;
+    mesh(3, plan)
+}
+
+fn halves(_seed: u64) -> (Mesh, Plan<Op>) {
+    let (mesh, plan) = mesh(5, Plan::calm(at(30)));
+    (mesh, plan.fault(at(4), Fault::split(&[0, 1], &[2, 3, 4]).lasting(secs(20))))
+}
+
+fn crash_in_sync(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, plan) = mesh(3, Plan::calm(at(25)));
+    mesh.ops = 10;
+    let mut rng = Rng::stream(seed, "crash in sync", 0);
+    let mut plan = plan
+        .fault(BEGIN, Fault::crash(2).lasting(secs(4)))
+        .op(at(4), 0, Op::Import(600))
+        .op(at(5), 1, Op::Import(600));
+    for _ in 0..4 {
+        let when = SimTime::ms(7_000 + rng.below(4_000));
+        plan = plan.fault(when, Fault::crash(rng.below(3) as usize).lasting(ms(300)));
+    }
+    (mesh, plan)
+}
+
+fn lost_pushes(_seed: u64) -> (Mesh, Plan<Op>) {
+    let (mesh, mut plan) = mesh(4, Plan::new(at(20)));
+    plan.swarm.on = Ratio::new(1, 4);
+    plan.swarm.network.loss = Ratio::new(6, 10);
+    (mesh, plan)
+}
+
+fn split_brain(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(25)));
+    mesh.ops = 0;
+    plan = plan.fault(at(4), Fault::split(&[0, 1], &[2, 3]).lasting(secs(12)));
+    let mut rng = Rng::stream(seed, "split brain", 0);
+    for n in 0..20 {
+        let when = SimTime::ms(5_000 + rng.below(15_000));
+        plan = plan.op(when, rng.below(4) as usize, put("one", &n.to_string()));
+    }
+    (mesh, plan)
+}
+
+fn everybody(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(5, Plan::new(at(15)));
+    mesh.ops = 0;
+    let mut rng = Rng::stream(seed, "everybody", 0);
+    for round in 0..6 {
+        for node in 0..5 {
+            let when = SimTime::ms(4_000 + round * 1_500 + rng.below(3));
+            plan = plan.op(when, node, put("one", &format!("{node} {round}")));
+        }
+    }
+    (mesh, plan)
+}
+
+fn long_absence(seed: u64) -> (Mesh, Plan<Op>) {
+    let away = (seed % 3) as usize;
+    let (mut mesh, mut plan) = mesh(3, Plan::calm(at(7_300)));
+    mesh.ops = 40;
+    plan.settle_us = secs(1_200);
+    let absence = match seed % 2 {
+        0 => Fault::crash(away).lasting(secs(7_200)),
+        _ => {
+            let others: Vec<usize> = (0..3).filter(|node| *node != away).collect();
+            Fault::split(&[away], &others).lasting(secs(7_200))
+        }
+    };
+    (mesh, plan.fault(BEGIN, absence))
+}
+
+fn delete_in_partition(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(25)));
+    mesh.ops = 0;
+    plan = plan.fault(at(6), Fault::split(&[0, 2], &[1, 3]).lasting(secs(12)));
+    let mut rng = Rng::stream(seed, "delete", 0);
+    let tags = Bytes::from_static(b"tags");
+    for n in 0..4 {
+        let name = format!("k{n}");
+        let key = Bytes::from(name.clone());
+        let member = Bytes::from(format!("m{n}"));
+        let add = Change::SetAdd { key: tags.clone(), member };
+        plan = plan.op(at(4), n, put(&name, "before"));
+        plan = plan.op(at(4), n, Op::Write(vec![add.clone()]));
+        let when = |rng: &mut Rng| SimTime::ms(7_000 + rng.below(9_000));
+        let side = rng.below(2) as usize;
+        let delete = Change::Delete { key };
+        plan = plan.op(when(&mut rng), side, Op::Write(vec![delete]));
+        plan = plan.op(when(&mut rng), 1 - side, put(&name, "meanwhile"));
+        plan = plan.op(when(&mut rng), 1 - side, Op::Write(vec![add]));
+        let delete = Change::Delete { key: tags.clone() };
+        plan = plan.op(when(&mut rng), side, Op::Write(vec![delete]));
+    }
+    (mesh, plan)
+}
+
+fn skewed_clocks(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mesh, mut plan) = mesh(4, Plan::new(at(25)));
+    plan.swarm.on = Ratio::new(3, 4);
+    plan.swarm.wall_offset_us = 400_000_000;
+    plan.swarm.jump_us = 900_000_000;
+    plan.heal_clocks = true;
+    plan.settle_us = secs(3_600);
+    plan.poll_us = secs(1);
+    let mut rng = Rng::stream(seed, "skew", 0);
+    let by_us = rng.below(1_500_000_000) as i64;
+    let node = rng.below(4) as usize;
+    (mesh, plan.fault(at(5), Fault::WallJump { node, by_us }))
+}
+
+fn equivocation(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(5, Plan::new(at(20)));
+    let mut rng = Rng::stream(seed, "equivocation", 0);
+    let liar = 1 + rng.below(4) as usize;
+    plan.swarm.on = Ratio::new(1, 4);
+    plan.swarm = plan.swarm.without(Kind::Crash).without(Kind::FullDisk);
+    mesh.liars.insert(liar);
+    mesh.expect = Expect { cuts: true, ..Expect::default() };
+    for _ in 0..3 {
+        let when = SimTime::ms(5_000 + rng.below(12_000));
+        plan = plan.op(when, liar, Op::Lie(Lie::Equivocate));
+    }
+    (mesh, plan)
+}
+
+fn old_copy(seed: u64) -> (Mesh, Plan<Op>) {
+    let gap = Span::new(secs(3), secs(9));
+    let (mut mesh, mut plan) = mesh(4, Plan::new(at(30)));
+    let swarm = plan.swarm.without(Kind::Crash).without(Kind::WallJump);
+    plan.swarm = swarm.with(Kind::OldCopy, gap, Span::new(ms(100), secs(2)));
+    // Half of the hosts can tell that their disk is an old copy; with the others the node may fork
+    // its own chain, and the mesh must bear it.
+    mesh.suspicious = seed.is_multiple_of(2);
+    mesh.expect = Expect { cuts: !mesh.suspicious, ..Expect::default() };
+    let victim = (seed / 2 % 4) as usize;
+    plan = plan
+        .fault(at(8), Fault::KeepCopy { node: victim })
+        .fault(at(14), Fault::RestoreOldCopy { node: victim, down_us: ms(500) });
+    (mesh, plan)
+}
+
+fn flood(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(20)));
+    mesh.ops = 20;
+    let liar = 1 + (seed % 3) as usize;
+    mesh.liars.insert(liar);
+    mesh.expect = Expect { cuts: true, parked: true, ..Expect::default() };
+    for n in 0..4 {
+        plan = plan.op(at(5 + 3 * n), liar, Op::Lie(Lie::Orphans(2_500)));
+        plan = plan.op(at(6 + 3 * n), liar, Op::Lie(Lie::Future(300)));
+    }
+    (mesh, plan)
+}
+
+fn removed_author(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, plan) = mesh(5, Plan::new(at(30)));
+    let mut rng = Rng::stream(seed, "removed", 0);
+    let out = 1 + rng.below(4) as usize;
+    mesh.removed.insert(out);
+    mesh.expect = Expect { cuts: true, ..Expect::default() };
+    // Mostly it is cut off from the founder, with a random part of the mesh; now and then it hears at
+    // once.
+    let with_founder = seed.is_multiple_of(4);
+    let (side, rest): (Vec<usize>, Vec<usize>) = (0..5).partition(|node| match *node {
+        0 => false,
+        node if node == out => !with_founder,
+        _ => rng.below(2) == 1,
+    });
+    let mut plan = plan.fault(at(6), Fault::split(&side, &rest).lasting(secs(15))).op(
+        SimTime::ms(7_000 + rng.below(9_000)),
+        0,
+        Op::Remove(out),
+    );
+    for n in 0..12 {
+        let when = SimTime::ms(5_000 + rng.below(20_000));
+        plan = plan.op(when, out, put(&format!("k{}", n % 4), "still here"));
+    }
+    // It must have happened, whatever was lost on the way.
+    plan.script.push((at(29), Action::Op { node: 0, op: Op::Remove(out) }));
+    (mesh, plan)
+}
+
+fn broken_signature(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, plan) = mesh(5, Plan::calm(at(15)));
+    mesh.ops = 20;
+    let liar = 1 + (seed % 4) as usize;
+    mesh.liars.insert(liar);
+    mesh.expect = Expect { cuts: true, ..Expect::default() };
+    (mesh, plan.op(at(5), liar, Op::Lie(Lie::BrokenSignature)))
+}
+
+fn strangers(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(20)));
+    let liar = 1 + (seed % 3) as usize;
+    mesh.liars.insert(liar);
+    mesh.expect = Expect { cuts: true, ..Expect::default() };
+    for (n, lie) in [Lie::Garbage, Lie::Strangers(200), Lie::OtherStore].into_iter().enumerate() {
+        plan = plan.op(at(5 + 3 * n as u64), liar, Op::Lie(lie));
+    }
+    (mesh, plan)
+}

@@ -1,0 +1,18 @@
+//! Quorate's machines in the simulator: what clients do, what goes wrong, and what must hold.
+//!
+//! [`Mesh`] is a mesh of nodes with clients, honest or not. [`catalogue`] names the scenarios: each is
+//! a function from a seed to a mesh and a plan. Everything a scenario does is decided by its seed, so a
+//! failure is a name and a number.
+
+mod actor;
+mod catalogue;
+mod lies;
+mod memo;
+mod mesh;
+mod replay;
+
+pub use actor::{Actor, Ask};
+pub use catalogue::{Named, catalogue, find};
+pub use lies::Lie;
+pub use mesh::{Expect, Mesh, Op};
+pub use replay::{Replay, replay};

@@ -1,0 +1,143 @@
+//! What a dishonest member says: entries that no honest node would write, made with its real key.
+
+use bytes::Bytes;
+use quorate_core::entry::{Draft, Entry, Op};
+use quorate_core::hash::Hash;
+use quorate_core::hlc::{Hlc, MAX_DRIFT_MS};
+use quorate_core::identity::Identity;
+use quorate_core::machine::{NodeId, WallTime};
+use quorate_core::node::Message;
+use quorate_core::spread::News;
+
+/// A way to lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lie {
+    /// Two entries for one place, one told to these nodes and one to the others; then an entry on top
+    /// of each.
+    Equivocate,
+    /// Entries far above the chain, without what lies between.
+    Orphans(u64),
+    /// Entries from the far future.
+    Future(u64),
+    /// A run of entries, one of them with a broken signature: whole to some, one by one to others.
+    BrokenSignature,
+    /// Bytes that are no entry.
+    Garbage,
+    /// Entries signed by somebody who is not a member.
+    Strangers(u64),
+    /// Entries of another store.
+    OtherStore,
+}
+
+/// Where a liar's own chain ends, and what time it is there.
+pub(crate) struct Place {
+    pub(crate) store: Hash,
+    pub(crate) height: u64,
+    pub(crate) hash: Hash,
+    pub(crate) hlc: Hlc,
+    pub(crate) wall: WallTime,
+}
+
+/// Writes the entries of a chain as its author could, honestly or not.
+pub(crate) struct Pen<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) place: Place,
+}
+
+impl Pen<'_> {
+    /// The entry at `seq` upon `prev`, at `hlc`.
+    fn entry(&self, seq: u64, prev: Hash, hlc: Hlc, value: &str) -> Entry {
+        let ops = [Op::Put { key: b"k0", value: value.as_bytes() }];
+        let (store, parents) = (self.place.store, Vec::new());
+        let draft = Draft { store, seq, prev, parents, hlc, ops: &ops };
+        Entry::sign(self.identity, draft).expect("a small entry")
+    }
+
+    /// `count` entries from the chain's end on.
+    fn run(&self, count: u64, value: &str) -> Vec<Entry> {
+        let Place { height, hash, hlc, wall, .. } = self.place;
+        let mut clock = hlc.max(Hlc::at(wall)).0;
+        let mut prev = hash;
+        let mut run = Vec::new();
+        for n in 1..=count {
+            clock += 1;
+            let entry = self.entry(height + n, prev, Hlc(clock), value);
+            prev = entry.hash();
+            run.push(entry);
+        }
+        run
+    }
+
+    /// What to say to each of `others`.
+    pub(crate) fn tell(&self, lie: Lie, others: &[NodeId]) -> Vec<(NodeId, Message)> {
+        let everyone = |messages: Vec<Message>| -> Vec<(NodeId, Message)> {
+            let each = |to: &NodeId| {
+                let to = *to;
+                messages.clone().into_iter().map(move |message| (to, message))
+            };
+            others.iter().flat_map(each).collect()
+        };
+        match lie {
+            Lie::Equivocate => {
+                let stories = [self.run(2, "left"), self.run(2, "right")];
+                let tell = |(n, to): (usize, &NodeId)| (*to, news(&stories[n % 2]));
+                others.iter().enumerate().map(tell).collect()
+            }
+            Lie::Orphans(count) => {
+                let run = self.run(count + 1, "orphan");
+                everyone(run[1..].chunks(50).map(news).collect())
+            }
+            Lie::Future(count) => {
+                let ahead = WallTime(self.place.wall.0 + 3 * MAX_DRIFT_MS);
+                let Place { height, hash, .. } = self.place;
+                let mut prev = hash;
+                let mut run = Vec::new();
+                for n in 1..=count {
+                    let entry = self.entry(height + n, prev, Hlc(Hlc::at(ahead).0 + n), "future");
+                    prev = entry.hash();
+                    run.push(entry);
+                }
+                everyone(run.chunks(50).map(news).collect())
+            }
+            Lie::BrokenSignature => {
+                let run = self.spoilt_run();
+                let one_by_one = |to: NodeId| {
+                    run.iter().map(move |entry| (to, news(core::slice::from_ref(entry))))
+                };
+                let (whole, single) = others.split_at(others.len() / 2);
+                let whole = whole.iter().map(|to| (*to, news(&run)));
+                whole.chain(single.iter().flat_map(|to| one_by_one(*to))).collect()
+            }
+            Lie::Garbage => everyone(vec![Message::News(News(vec![Bytes::from_static(b"junk")]))]),
+            Lie::Strangers(count) => {
+                let stranger = Identity::from_seed([0xaa; 32]);
+                let place = Place { height: 0, hash: Hash::ZERO, ..self.place };
+                let pen = Pen { identity: &stranger, place };
+                everyone(pen.run(count, "stranger").chunks(50).map(news).collect())
+            }
+            Lie::OtherStore => {
+                let place = Place { store: Hash([0xbb; 32]), ..self.place };
+                let pen = Pen { identity: self.identity, place };
+                everyone(vec![news(&pen.run(1, "other"))])
+            }
+        }
+    }
+
+    /// Five entries, the second with a spoilt signature and the rest signed on top of it.
+    fn spoilt_run(&self) -> Vec<Entry> {
+        let mut run = self.run(5, "spoilt");
+        let mut bytes = run[1].bytes().to_vec();
+        let last = run[1].head().len() - 1;
+        bytes[last] ^= 1;
+        run[1] = Entry::decode(bytes.into()).expect("its form is fine");
+        for n in 2..run.len() {
+            let hlc = run[n].header().hlc;
+            run[n] = self.entry(run[n].header().seq, run[n - 1].hash(), hlc, "spoilt");
+        }
+        run
+    }
+}
+
+fn news(entries: &[Entry]) -> Message {
+    Message::News(News(entries.iter().map(|entry| entry.bytes().clone()).collect()))
+}

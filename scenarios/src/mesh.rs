@@ -1,0 +1,455 @@
+//! A mesh of nodes and their clients, as a [`System`] for the simulator.
+//!
+//! The mesh keeps what an outsider can know: which writes were acknowledged, what a watcher was told,
+//! who lies. From that it says what must hold after every step, and what must hold in the end:
+//!
+//! - nothing acknowledged is ever missing from its author's own chain;
+//! - in the end, every honest member reads the same, holds the same chains, waits for nothing, and has
+//!   every acknowledged write whose author's chain was not cut;
+//! - who watched has been told exactly what there is to read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use quorate_core::entry::Link;
+use quorate_core::frontier::Tip;
+use quorate_core::hash::Hash;
+use quorate_core::identity::Identity;
+use quorate_core::machine::NodeId;
+use quorate_core::membership::State;
+use quorate_core::node::{
+    Body, Command, Config, Contact, Event, Holds, Node, Notice, Shown, WatchUpdate,
+};
+use quorate_core::store::{Change, Founding, Store, WriteError};
+use quorate_core::value::{Found, scan};
+use quorate_core::watch::Pattern;
+use quorate_sim::{HostCx, Loss, Rng, SimTime, System, View};
+
+use crate::actor::{Actor, Ask};
+use crate::lies::{Lie, Pen, Place};
+use crate::memo::remembered;
+
+/// Something a client does at a node, or a liar says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// Writes, all of it or nothing.
+    Write(Vec<Change>),
+    /// So many entries, each a key of its own.
+    Import(u32),
+    /// Invites a node.
+    Invite(usize),
+    /// Removes a node.
+    Remove(usize),
+    /// Lies.
+    Lie(Lie),
+    /// Watches everything.
+    Watch,
+}
+
+/// What a scenario expects of its mesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expect {
+    /// A chain may be cut: somebody forks, or is removed.
+    pub cuts: bool,
+    /// This author must be proven to have forked, everywhere.
+    pub forked: Option<usize>,
+    /// Entries may still be parked in the end.
+    pub parked: bool,
+}
+
+/// A mesh under test.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    nodes: usize,
+    /// Random operations, and on how many keys.
+    pub ops: u32,
+    /// How many keys the random operations write to.
+    pub keys: u64,
+    /// From when on they come.
+    pub ops_from: SimTime,
+    /// Whether a restart makes the host suspect its disk.
+    pub suspicious: bool,
+    /// Who lies; liars need not end equal.
+    pub liars: BTreeSet<usize>,
+    /// Who is removed, and need not end equal.
+    pub removed: BTreeSet<usize>,
+    /// What must hold in the end.
+    pub expect: Expect,
+    founding: Founding,
+    identities: Vec<Identity>,
+    /// The last acknowledged write of each node, and all of them.
+    last: Vec<Option<Link>>,
+    acknowledged: Vec<Link>,
+    durable: Vec<u64>,
+    tickets: u64,
+    imported: u32,
+    /// What each node's watcher was told.
+    watched: Vec<Option<BTreeMap<Vec<u8>, Holds>>>,
+}
+
+impl Mesh {
+    /// A mesh of `nodes`, the first of which founds it and invites the others.
+    #[must_use]
+    pub fn new(nodes: usize) -> Mesh {
+        let identities: Vec<Identity> = (0..nodes).map(identity).collect();
+        let founding = Founding { founder: identities[0].id(), nonce: [7; 16] };
+        Mesh {
+            nodes,
+            ops: 60,
+            keys: 8,
+            ops_from: SimTime::secs(3),
+            suspicious: false,
+            liars: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            expect: Expect::default(),
+            founding,
+            identities,
+            last: vec![None; nodes],
+            acknowledged: Vec::new(),
+            durable: vec![0; nodes],
+            tickets: 0,
+            imported: 0,
+            watched: vec![None; nodes],
+        }
+    }
+
+    /// The number of a node, for people.
+    #[must_use]
+    pub fn name(&self, id: &NodeId) -> Option<String> {
+        let node = self.identities.iter().position(|identity| identity.id() == *id)?;
+        let role = if self.liars.contains(&node) { " (liar)" } else { "" };
+        Some(format!("node {node}{role}"))
+    }
+
+    /// A random operation.
+    fn draw(&self, rng: &mut Rng) -> Op {
+        let name = |kind: &str, n: u64| Bytes::from(format!("{kind}{n}"));
+        let key = rng.below(self.keys);
+        let change = match rng.below(10) {
+            0..5 => {
+                let value = Bytes::from(rng.next_u64().to_string());
+                Change::Put { key: name("k", key), value }
+            }
+            5 => Change::Delete { key: name("k", key) },
+            6 => Change::Add { key: name("c", key), delta: rng.below(9) as i64 - 4 },
+            7 | 8 => Change::SetAdd { key: name("s", key), member: name("m", rng.below(3)) },
+            _ => Change::SetRemove { key: name("s", key), member: name("m", rng.below(3)) },
+        };
+        Op::Write(vec![change])
+    }
+
+    fn write(&mut self, cx: &mut HostCx<'_, Self>, changes: Vec<Change>) {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        cx.command(Ask::Node(Command::Write { ticket, changes }));
+    }
+
+    fn lie(&mut self, node: usize, lie: Lie, cx: &mut HostCx<'_, Self>) {
+        let wall = cx.view().wall(node);
+        let Some(actor) = cx.view().machine(node) else { return };
+        let Some(store) = actor.node.store() else { return };
+        let me = self.identities[node].id();
+        let Tip { height, hash, .. } = store.tip(&me);
+        let hlc = store.chains().of(&me).and_then(|chain| Some(chain.get(height)?.hlc));
+        let (store, hlc) = (store.id(), hlc.unwrap_or_default());
+        let place = Place { store, height, hash, hlc, wall };
+        let others: Vec<NodeId> =
+            (0..self.nodes).filter(|n| *n != node).map(|n| self.identities[n].id()).collect();
+        let pen = Pen { identity: &self.identities[node], place };
+        for (to, message) in pen.tell(lie, &others) {
+            cx.command(Ask::Say(to, message));
+        }
+        cx.mark("lied");
+    }
+
+    /// The disk of `node` went back in time. What it acknowledged since and nobody else has is gone.
+    fn rewound(&mut self, node: usize, view: &View<'_, Self>) {
+        let me = self.identities[node].id();
+        let elsewhere = |link: &Link| {
+            view.machines().any(|(other, actor)| {
+                let chain = actor.node.store().and_then(|store| store.chains().of(&me));
+                other != node && chain.and_then(|chain| chain.hash_at(link.seq)) == Some(link.hash)
+            })
+        };
+        self.acknowledged.retain(|link| link.author != me || elsewhere(link));
+        self.last[node] = None;
+    }
+
+    /// The nodes that must end equal.
+    fn honest(&self) -> impl Iterator<Item = usize> {
+        (0..self.nodes).filter(|node| !self.liars.contains(node) && !self.removed.contains(node))
+    }
+
+    fn told(&mut self, node: usize, update: WatchUpdate, cx: &mut HostCx<'_, Self>) {
+        let Some(seen) = &mut self.watched[node] else { return };
+        match update {
+            WatchUpdate::Now(shown) | WatchUpdate::Changed(shown) => {
+                let Shown { key, holds, .. } = shown;
+                if holds == Holds::Nothing {
+                    seen.remove(&key)
+                } else {
+                    seen.insert(key, holds)
+                };
+            }
+            WatchUpdate::Live => cx.mark("watch live"),
+            WatchUpdate::Lagged => {
+                seen.clear();
+                cx.mark("watch lagged");
+                cx.command(Ask::Node(Command::Resync(0)));
+                return;
+            }
+            WatchUpdate::Refused => cx.fail("a watch was refused"),
+        }
+        cx.command(Ask::Node(Command::Taken { watch: 0, count: 1 }));
+    }
+
+    /// What `store` holds, if it is whole: its members' tips and its state.
+    fn summary(store: &Store) -> (Vec<Tip>, Hash) {
+        let tips = store.membership().iter().map(|(author, _)| store.tip(author)).collect();
+        (tips, store.digest())
+    }
+
+    fn check_equal(&self, view: &View<'_, Self>) -> Result<(), String> {
+        let mut first: Option<(usize, Vec<Tip>)> = None;
+        let mut stores = Vec::new();
+        for node in self.honest() {
+            let actor = view.machine(node).ok_or_else(|| format!("node {node} is down"))?;
+            let store = actor.node.store().ok_or_else(|| format!("node {node} has no store"))?;
+            match store.membership().get(&actor.node.id()).map(|member| member.state) {
+                Some(State::Active) => {}
+                Some(State::Forked) if self.expect.cuts => {}
+                _ => return Err(format!("node {node} is no member")),
+            }
+            let orphans = store.orphans();
+            let parked = if self.expect.parked { orphans.parked() } else { 0 };
+            if orphans.len() > parked && !self.expect.parked {
+                return Err(format!("node {node} has {} orphans", orphans.len()));
+            }
+            let tips: Vec<Tip> =
+                store.membership().iter().map(|(author, _)| store.tip(author)).collect();
+            match &first {
+                None => first = Some((node, tips)),
+                Some((other, theirs)) if *theirs != tips => {
+                    return Err(format!("nodes {other} and {node} hold other chains"));
+                }
+                Some(_) => {}
+            }
+            stores.push((node, store));
+        }
+        let digests: BTreeSet<Hash> =
+            stores.iter().map(|(_, store)| Self::summary(store).1).collect();
+        if digests.len() > 1 {
+            return Err("equal chains, and other states".to_owned());
+        }
+        stores.iter().try_for_each(|(node, store)| self.check_store(*node, store))
+    }
+
+    /// What was acknowledged is there, and forks that were planted are known.
+    fn check_store(&self, node: usize, store: &Store) -> Result<(), String> {
+        let liars: Vec<NodeId> =
+            self.liars.iter().map(|liar| self.identities[*liar].id()).collect();
+        for link in self.acknowledged.iter().filter(|link| !liars.contains(&link.author)) {
+            let Some(chain) = store.chains().of(&link.author) else {
+                return Err(format!("node {node} knows nothing of {:?}", link.author));
+            };
+            let cut = chain.cut().is_some_and(|cut| link.seq > cut);
+            if cut && !self.expect.cuts {
+                return Err(format!("node {node} cut an honest chain below {link:?}"));
+            }
+            if !cut && chain.hash_at(link.seq) != Some(link.hash) {
+                return Err(format!("node {node} lacks the acknowledged {link:?}"));
+            }
+        }
+        if let Some(liar) = self.expect.forked
+            && !store.forks().contains_key(&self.identities[liar].id())
+        {
+            return Err(format!("node {node} has no proof of the fork of node {liar}"));
+        }
+        Ok(())
+    }
+
+    /// What a watcher was told is what there is to read.
+    fn check_watch(&self, node: usize, store: &Store) -> Result<(), String> {
+        let Some(seen) = &self.watched[node] else { return Ok(()) };
+        let now: BTreeMap<Vec<u8>, Holds> = scan(store.dag(), &[], &[])
+            .map(|(key, reading)| {
+                let holds = match reading.found {
+                    Found::Nothing => Holds::Nothing,
+                    Found::Register(write) => {
+                        Holds::Register { position: store.meta(&write).position }
+                    }
+                    Found::Counter(value) => Holds::Counter(value),
+                    Found::Set(members) => Holds::Set(members),
+                };
+                (key, holds)
+            })
+            .collect();
+        if *seen == now { Ok(()) } else { Err(format!("the watcher of node {node} saw other")) }
+    }
+}
+
+fn noticed(notice: &Notice, cx: &mut HostCx<'_, Mesh>) {
+    match notice {
+        Notice::Opened(_) => cx.mark("peer opened"),
+        Notice::Closed(_) => cx.mark("peer closed"),
+        Notice::Suspect(_) => cx.mark("peer suspected"),
+        Notice::Refused { .. } => cx.mark("entry refused"),
+        Notice::Parked(_) => cx.mark("entry parked"),
+        Notice::Forked(_) => cx.mark("fork proven"),
+        Notice::Cut { .. } => cx.mark("chain cut"),
+        Notice::Members => cx.mark("members changed"),
+        Notice::Unfilled { .. } => cx.mark("gap unfilled"),
+        Notice::SyncFailed { .. } => cx.mark("sync failed"),
+        Notice::InSync(_) => cx.mark("in sync"),
+    }
+}
+
+fn identity(node: usize) -> Identity {
+    let mut seed = [0x51; 32];
+    seed[..8].copy_from_slice(&(node as u64).to_le_bytes());
+    Identity::from_seed(seed)
+}
+
+impl System for Mesh {
+    type Machine = Actor;
+    type Op = Op;
+
+    fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    fn id(&self, node: usize) -> NodeId {
+        self.identities[node].id()
+    }
+
+    fn boot(&self, node: usize) -> Actor {
+        let identity = self.identities[node].clone();
+        let suspect = self.suspicious && self.durable[node] > 0;
+        let config = Config { identity, verify: remembered, address: None, suspect };
+        Actor { node: Node::new(config) }
+    }
+
+    fn ops(&self, rng: &mut Rng, active: SimTime) -> Vec<(SimTime, usize, Op)> {
+        let span = active.0.saturating_sub(self.ops_from.0).max(1);
+        (0..self.ops)
+            .map(|_| {
+                let at = SimTime(self.ops_from.0 + rng.below(span));
+                (at, rng.below(self.nodes as u64) as usize, self.draw(rng))
+            })
+            .collect()
+    }
+
+    fn op(&mut self, node: usize, op: Op, cx: &mut HostCx<'_, Self>) {
+        match op {
+            Op::Write(changes) => self.write(cx, changes),
+            Op::Import(count) => {
+                for _ in 0..count {
+                    self.imported += 1;
+                    let key = Bytes::from(format!("import/{}", self.imported));
+                    let value = Bytes::from(vec![b'v'; 100]);
+                    self.write(cx, vec![Change::Put { key, value }]);
+                }
+            }
+            Op::Invite(guest) => {
+                let node = self.identities[guest].id();
+                self.write(cx, vec![Change::Invite { node }]);
+            }
+            Op::Remove(member) => {
+                let node = self.identities[member].id();
+                self.write(cx, vec![Change::Remove { node }]);
+            }
+            Op::Lie(lie) => self.lie(node, lie, cx),
+            Op::Watch => {
+                if cx.view().running(node) {
+                    self.watched[node] = Some(BTreeMap::new());
+                    let pattern = Pattern::Prefix(Bytes::new());
+                    cx.command(Ask::Node(Command::Watch { watch: 0, pattern }));
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, node: usize, event: Event, cx: &mut HostCx<'_, Self>) {
+        match event {
+            Event::Written { result: Ok(link), .. } => {
+                self.last[node] = Some(link);
+                self.acknowledged.push(link);
+                cx.mark("acknowledged");
+            }
+            Event::Written { result: Err(error), .. } => cx.mark(match error {
+                WriteError::NotAMember => "write refused: no member",
+                WriteError::Removed => "write refused: removed",
+                WriteError::Forked => "write refused: forked",
+                WriteError::CatchingUp => "write refused: catching up",
+                WriteError::ClockAhead { .. } => "write refused: clock ahead",
+                WriteError::NotFound { .. } => "write refused: not found",
+                _ => "write refused",
+            }),
+            Event::Read { ticket, positions } => {
+                let body = |position: u64| cx.read(position).and_then(|record| record.entry());
+                let bodies: Vec<Option<Bytes>> = positions.into_iter().map(body).collect();
+                cx.command_after(20, Ask::Node(Command::Bodies { ticket, bodies }));
+            }
+            Event::Forget(position) => cx.forget(position),
+            Event::Disconnect { peer, .. } => {
+                cx.mark("disconnected");
+                cx.disconnect(peer);
+            }
+            Event::Watched { update, .. } => self.told(node, update, cx),
+            Event::Notice(notice) => noticed(&notice, cx),
+            Event::Joined { .. } | Event::Dial(_) | Event::Undial(_) => {}
+        }
+    }
+
+    fn crashed(&mut self, node: usize, loss: Loss, _cx: &mut HostCx<'_, Self>) {
+        self.durable[node] = loss.survived;
+        self.watched[node] = None;
+    }
+
+    fn restarted(&mut self, node: usize, cx: &mut HostCx<'_, Self>) {
+        if cx.view().log(node).len() < self.durable[node] {
+            self.rewound(node, &cx.view());
+            cx.mark("disk rewound");
+        }
+        let belongs = cx.view().machine(node).is_some_and(|actor| actor.node.store().is_some());
+        if !belongs {
+            let contacts = (0..self.nodes).map(|n| self.identities[n].id());
+            let contacts = contacts.map(|node| Contact { node, address: String::new() }).collect();
+            let (ticket, founding) = (0, self.founding);
+            cx.command(Ask::Node(Command::Join { ticket, founding, contacts }));
+        }
+    }
+
+    fn rot(
+        &self,
+        record: &quorate_core::node::Record,
+        entropy: u64,
+    ) -> Option<quorate_core::node::Record> {
+        let Body::Entry(bytes) = &record.body else { return None };
+        let mut bytes = bytes.to_vec();
+        let bit = entropy as usize % (bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let body = Body::Entry(bytes.into());
+        Some(quorate_core::node::Record { body, ..record.clone() })
+    }
+
+    fn invariant(&mut self, node: usize, view: &View<'_, Self>) -> Result<(), String> {
+        let (Some(actor), Some(link)) = (view.machine(node), self.last[node]) else {
+            return Ok(());
+        };
+        let chain = actor.node.store().and_then(|store| store.chains().of(&link.author));
+        if chain.and_then(|chain| chain.hash_at(link.seq)) == Some(link.hash) {
+            return Ok(());
+        }
+        Err(format!("node {node} lost its own acknowledged {link:?}"))
+    }
+
+    fn converged(&mut self, view: &View<'_, Self>) -> Result<(), String> {
+        self.check_equal(view)?;
+        for node in self.honest() {
+            let store = view.machine(node).and_then(|actor| actor.node.store());
+            store.map_or(Ok(()), |store| self.check_watch(node, store))?;
+        }
+        Ok(())
+    }
+}

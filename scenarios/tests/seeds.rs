@@ -1,0 +1,42 @@
+//! Every scenario over many seeds. `QUORATE_SEEDS=N` runs N of each instead; a failing one is printed
+//! as the one command that replays it.
+
+use quorate_scenarios::{catalogue, find};
+use quorate_sim::{Options, many};
+
+/// Seeds of each scenario in an ordinary `cargo test`.
+const SEEDS: u64 = 120;
+
+fn seeds() -> u64 {
+    let wanted = std::env::var("QUORATE_SEEDS").ok();
+    wanted.map_or(SEEDS, |wanted| wanted.parse().expect("QUORATE_SEEDS is a number"))
+}
+
+fn run(name: &str) {
+    let scenario = find(name).expect("a scenario of this name");
+    let report = many(&scenario.build, 0..seeds(), Options::default());
+    println!("{name}: {report}");
+    report.assert_ok(|seed| {
+        format!("cargo run --release -- sim replay --scenario {name} --seed {seed}")
+    });
+    let unreached = report.unreached(scenario.marks);
+    assert!(unreached.is_empty(), "no seed of {name} reached {unreached:?}");
+}
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { run(stringify!($name)); })*
+
+        #[test]
+        fn none_is_left_out() {
+            let names: Vec<&str> = catalogue().iter().map(|scenario| scenario.name).collect();
+            assert_eq!(names, [$(stringify!($name)),*]);
+        }
+    };
+}
+
+scenarios! {
+    swarm offline_write chain halves crash_in_sync lost_pushes split_brain everybody long_absence
+    delete_in_partition skewed_clocks equivocation old_copy flood removed_author broken_signature
+    strangers
+}
