@@ -87,7 +87,7 @@ pub fn answer(chain: &Chain, theirs: &[(u64, [u8; 16])]) -> Answer {
 /// Up to [`MAX_POINTS`] places above `low`, the last of them `high`.
 fn points(chain: &Chain, low: u64, high: u64) -> Vec<(u64, [u8; 16])> {
     let count = (high - low).min(MAX_POINTS as u64);
-    let at = |n: u64| low + ((high - low) as u128 * u128::from(n) / u128::from(count)) as u64;
+    let at = |n: u64| low + (u128::from(high - low) * u128::from(n) / u128::from(count)) as u64;
     let places = (1..=count).map(at);
     places.filter_map(|seq| Some((seq, chain.get(seq)?.hash.prefix()))).collect()
 }

@@ -344,6 +344,7 @@ mod tests {
     /// ρ(i) = 1/(1+i/2): of 20,000 ids, cell i holds 40,000/(i+2), give or take five standard
     /// deviations.
     #[test]
+    #[allow(clippy::disallowed_types, reason = "a statistic of the test's own")]
     fn density_is_the_papers() {
         let items = 20_000;
         for (index, cell) in (0..).zip(encode(0, ids(5, items), 0..2_000)) {
@@ -354,6 +355,7 @@ mod tests {
 
     /// The paper, figure 4: overhead peaks at 1.72 for few differences and falls to 1.35 for many.
     #[test]
+    #[allow(clippy::disallowed_types, reason = "a statistic of the test's own")]
     fn overhead_is_the_papers() {
         let overhead = |differences: u64, runs: u64, start: u32| {
             let cells: u64 = (0..runs)

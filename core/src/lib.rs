@@ -1,6 +1,8 @@
 //! Quorate's protocols, each a pure state machine.
 #![no_std]
 #![deny(missing_docs)]
+// Two machines must agree to the bit: what is decided is decided in integers.
+#![cfg_attr(not(test), deny(clippy::float_arithmetic))]
 
 extern crate alloc;
 
@@ -18,6 +20,7 @@ pub mod iblt;
 pub mod identity;
 pub mod machine;
 pub mod membership;
+pub mod node;
 pub mod orphans;
 pub mod sigchain;
 pub mod spread;
@@ -27,4 +30,3 @@ pub mod ticket;
 pub mod transfer;
 pub mod value;
 pub mod watch;
-pub mod node;

@@ -57,7 +57,7 @@ pub trait Machine: Clone {
 
 /// What can happen to a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Input<M: Machine + ?Sized> {
+pub enum Input<M: Machine> {
     /// Once, after the last [`Machine::restore`].
     Start,
     /// A peer's message. `from` is authenticated by the host.
@@ -115,7 +115,7 @@ impl Cx {
 }
 
 /// Where a machine puts what it wants done. Implemented by hosts, and by [`Lift`].
-pub trait Effects<M: Machine + ?Sized> {
+pub trait Effects<M: Machine> {
     /// Appends to the write-ahead log.
     fn persist(&mut self, record: M::Record);
     /// Sends once every earlier [`persist`](Self::persist) is durable.

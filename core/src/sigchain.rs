@@ -61,6 +61,8 @@ pub struct Meta {
     pub hlc: Hlc,
     /// Its encoded length.
     pub bytes: u32,
+    // One word where there are none, which is mostly: a boxed slice would take two.
+    #[allow(clippy::box_collection, reason = "a million of these are kept")]
     parents: Option<Box<Vec<Place>>>,
 }
 

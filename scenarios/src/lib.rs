@@ -3,6 +3,7 @@
 //! [`Mesh`] is a mesh of nodes with clients, honest or not. [`catalogue`] names the scenarios: each is
 //! a function from a seed to a mesh and a plan. Everything a scenario does is decided by its seed, so a
 //! failure is a name and a number.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod actor;
 mod catalogue;

@@ -142,6 +142,7 @@ fn cpu_us(begun: Instant) -> u64 {
 }
 
 /// The rate of `body`, which returns how many things it did, per CPU second: median of seven.
+#[allow(clippy::disallowed_methods, reason = "measures how long real runs take")]
 fn rate(what: &str, mut body: impl FnMut(u64) -> u64) {
     let begun = Instant::now();
     let mut rates: Vec<u64> = (0..7)

@@ -70,6 +70,7 @@
 //! assert!(report.unreached(&["acknowledged"]).is_empty());
 //! ```
 #![deny(missing_docs)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod clock;
 pub mod disk;

@@ -375,7 +375,7 @@ impl<S: System> Sim<S> {
             }
             match held.pop_front() {
                 Some((_, Held::Send(to, message))) => {
-                    self.world.transmit(&self.system, node, to, message)
+                    self.world.transmit(&self.system, node, to, message);
                 }
                 Some((_, Held::Emit(event))) => self.emit(node, event),
                 None => return,
@@ -498,7 +498,7 @@ impl<S: System> Sim<S> {
                     wrote = true;
                 }
                 Effect::SendNow(to, message) => {
-                    self.world.transmit(&self.system, node, to, message)
+                    self.world.transmit(&self.system, node, to, message);
                 }
                 Effect::Send(to, message) if written == durable => {
                     self.world.transmit(&self.system, node, to, message);

@@ -312,7 +312,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Runs a step; writes that are refused are part of the game.
-fn run(sites: &mut Vec<Site>, step: &Step) {
+fn run(sites: &mut [Site], step: &Step) {
     let name = |n: u8| key(&alloc::format!("k{n}"));
     let tags = key("tags");
     let _ = match step {

@@ -175,6 +175,9 @@ impl From<EntryError> for WriteError {
     }
 }
 
+/// A set's key, and a member of that set.
+type Member = (Bytes, Box<[u8]>);
+
 impl Store {
     /// Writes `changes` as one entry of this node, and applies it. It is acknowledged once what `out`
     /// says to persist is durable.
@@ -224,11 +227,7 @@ impl Store {
     }
 
     /// The members of every set that `changes` delete as a whole.
-    fn expand(
-        &self,
-        author: &NodeId,
-        changes: &[Change],
-    ) -> Result<Vec<(Bytes, Box<[u8]>)>, WriteError> {
+    fn expand(&self, author: &NodeId, changes: &[Change]) -> Result<Vec<Member>, WriteError> {
         let mut removed = Vec::new();
         for change in changes {
             match change {
@@ -341,9 +340,8 @@ impl Store {
                 }
                 Op::Invite { .. } | Op::Remove { .. } => continue,
             };
-            let heads = self.dag.heads(&slot).iter();
-            let replaced =
-                heads.filter(|head| !self.is_by(head, author) && !(adds && head.kind == Kind::Add));
+            let others = self.dag.heads(&slot).iter().filter(|head| !self.is_by(head, author));
+            let replaced = others.filter(|head| !adds || head.kind != Kind::Add);
             parents.extend(replaced.map(|head| self.link(head)));
         }
         parents
