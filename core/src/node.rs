@@ -13,8 +13,8 @@
 //! **After a restore from a backup** a node is behind its own chain, and its next write would fork it.
 //! It cannot tell by itself. So after a start it first learns its own tip from a peer: writes wait until
 //! a sync shows that a peer holds no more of its chain than it does, or, if nobody is there, until
-//! [`OWN_TIP_WAIT_MS`] have passed. A host that can tell that the disk is an old copy says so
-//! ([`Config::suspect`]); then any member may be the only one that holds what was lost, and writes are
+//! [`OWN_TIP_WAIT_MS`] have passed. Where the log is damaged, or the host can tell that the disk is an old
+//! copy ([`Config::suspect`]), any member may be the only one that holds what was lost, and writes are
 //! refused until each of them has been found equal, or the operator says to go on.
 //!
 //! The order of a step: the input goes to whom it is for; the bus of child events is drained; then what
@@ -102,12 +102,14 @@ pub struct Node {
     /// The peers found equal since the start.
     equal: BTreeSet<NodeId>,
     waiting: VecDeque<(u64, Vec<Change>)>,
-    reads: BTreeMap<u64, Reading>,
+    reads: BTreeMap<u64, (Vec<u64>, Reading)>,
     next_read: u64,
     forgotten: Vec<u64>,
     /// The position after that of the last record.
     logged: u64,
     unpark_at: Option<Time>,
+    /// How many records were found to hold something else than was written.
+    damaged: u64,
     refused: BTreeMap<Refusal, u64>,
     disconnected: BTreeMap<Disconnect, u64>,
 }
@@ -183,6 +185,7 @@ impl Node {
             forgotten: Vec::new(),
             logged: 0,
             unpark_at: None,
+            damaged: 0,
             refused: BTreeMap::new(),
             disconnected: BTreeMap::new(),
         }
@@ -213,7 +216,7 @@ impl Node {
             self.feed_handshake(step, Input::Command(handshake::Command::Network(network)));
         }
         let alone = self.contacts.is_empty() && self.bootstrap.is_empty() && self.knows_nobody();
-        self.guard = match (self.config.suspect, alone) {
+        self.guard = match (self.config.suspect || self.damaged > 0, alone) {
             (true, _) => Guard::Suspect,
             (false, true) => Guard::Whole,
             (false, false) => Guard::Learning(now.after_ms(OWN_TIP_WAIT_MS)),
@@ -261,6 +264,7 @@ impl Node {
                 }
             }
             Command::Unwatch(watch) => self.watches.end(watch),
+            Command::SuspectDisk => self.guard = Guard::Suspect,
             Command::TrustDisk => self.own_chain_is_whole(step),
         }
     }
@@ -361,26 +365,49 @@ impl Node {
             return false;
         }
         self.next_read += 1;
-        self.reads.insert(self.next_read, reading);
+        self.reads.insert(self.next_read, (positions.clone(), reading));
         step.fx.emit(Event::Read { ticket: self.next_read, positions });
         true
     }
 
     fn bodies(&mut self, step: &mut Step<'_>, ticket: u64, bodies: Vec<Option<Bytes>>) {
-        match self.reads.remove(&ticket) {
-            None => {}
-            Some(Reading::Page { peer, serial }) => {
-                let entries: Vec<Bytes> = bodies.into_iter().flatten().collect();
+        let Some((positions, reading)) = self.reads.remove(&ticket) else { return };
+        let entries = self.undamaged(step, &positions, bodies);
+        match reading {
+            Reading::Page { peer, serial } => {
+                let entries = entries.iter().map(|entry| entry.bytes().clone()).collect();
                 let page = self.transfer.page(peer, serial, entries, step.cx.now);
                 page.into_iter().for_each(|page| step.fx.send(peer, Message::Transfer(page)));
             }
-            Some(Reading::Story { peer, author, seq }) => {
-                self.tell_story(step, peer, author, seq, bodies);
+            Reading::Story { peer, author, seq } => {
+                self.tell_story(step, peer, author, seq, &entries);
             }
-            Some(Reading::Proof { author, theirs }) => {
-                self.assemble_proof(step, author, &theirs, bodies);
+            Reading::Proof { author, theirs } => {
+                self.assemble_proof(step, author, &theirs, &entries);
             }
         }
+    }
+
+    /// What was read, as far as it is what was written: the rest is reported, and never served.
+    fn undamaged(
+        &mut self,
+        step: &mut Step<'_>,
+        positions: &[u64],
+        bodies: Vec<Option<Bytes>>,
+    ) -> Vec<Entry> {
+        let mut entries = Vec::with_capacity(bodies.len());
+        for (position, body) in positions.iter().zip(bodies) {
+            let entry = body.and_then(|bytes| Entry::decode(bytes).ok());
+            let store = self.store.as_ref();
+            match entry.filter(|entry| store.is_some_and(|store| store.has(entry))) {
+                Some(entry) => entries.push(entry),
+                None => {
+                    self.damaged += 1;
+                    step.notice(Notice::Damaged(*position));
+                }
+            }
+        }
+        entries
     }
 
     /// Appends a record.
@@ -444,7 +471,10 @@ impl Machine for Node {
                         let outcomes = store.restore(entry, position, wall);
                         self.forgotten.extend(outcomes.iter().filter_map(data::forgotten));
                     }
-                    Err(_) => store.restore_position(position),
+                    Err(_) => {
+                        store.restore_position(position);
+                        self.damaged += 1;
+                    }
                 }
             }
             (Body::Released, Some(store)) => {

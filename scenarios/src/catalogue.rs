@@ -38,7 +38,7 @@ macro_rules! scenarios {
     };
 }
 
-static CATALOGUE: [Named; 17] = scenarios! {
+static CATALOGUE: [Named; 18] = scenarios! {
     swarm "everything at once, whatever the seed draws" ["acknowledged", "sync failed", "peer suspected"];
     offline_write "a write while another node is away" ["acknowledged", "in sync"];
     chain "A, B, C in a line: A and C never meet" ["acknowledged", "in sync"];
@@ -52,8 +52,9 @@ static CATALOGUE: [Named; 17] = scenarios! {
     skewed_clocks "clocks far apart, drifting and jumping" ["entry parked", "write refused: clock ahead"];
     equivocation "an author tells two stories" ["fork proven", "chain cut", "lied"];
     old_copy "a node is restored from an old copy of its disk" ["disk rewound", "write refused: catching up"];
+    bit_rot "records of a node's log are damaged" ["damage found", "in sync"];
     flood "orphans and far-future entries by the thousand" ["lied", "entry parked", "entry refused"];
-    removed_author "a removed member writes on, on both sides of a partition" ["chain cut", "write refused: removed"];
+    removed_author "a removed member writes on, on both sides of a partition" ["chain cut", "peer refused"];
     broken_signature "a signature is broken in the middle of a linked run" ["lied", "entry refused"];
     strangers "garbage, entries of strangers, entries of another store" ["lied", "disconnected", "entry refused"];
 };
@@ -234,6 +235,30 @@ fn old_copy(seed: u64) -> (Mesh, Plan<Op>) {
     plan = plan
         .fault(at(8), Fault::KeepCopy { node: victim })
         .fault(at(14), Fault::RestoreOldCopy { node: victim, down_us: ms(500) });
+    (mesh, plan)
+}
+
+/// Only what others hold as well is damaged: everything is written, and has spread, before.
+fn bit_rot(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(40)));
+    mesh.ops = 0;
+    let victim = (seed % 4) as usize;
+    let mut rng = Rng::stream(seed, "bit rot", 0);
+    for n in 0..40 {
+        let when = SimTime::ms(3_000 + rng.below(9_000));
+        plan = plan.op(when, rng.below(4) as usize, put(&format!("k{}", n % 6), &n.to_string()));
+    }
+    for _ in 0..12 {
+        let (when, pick) = (SimTime::ms(16_000 + rng.below(6_000)), rng.next_u64());
+        plan = plan.fault(when, Fault::BitRot { node: victim, pick });
+    }
+    let other = (victim + 1) % 4;
+    plan = plan.fault(at(23), Fault::crash(victim).lasting(ms(200)));
+    for n in 0..8 {
+        let when = SimTime::ms(26_000 + rng.below(9_000));
+        plan = plan.op(when, other, put(&format!("k{n}"), "after"));
+        plan = plan.op(when, victim, put(&format!("k{n}"), "after, damaged"));
+    }
     (mesh, plan)
 }
 

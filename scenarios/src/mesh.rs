@@ -18,7 +18,7 @@ use quorate_core::identity::Identity;
 use quorate_core::machine::NodeId;
 use quorate_core::membership::State;
 use quorate_core::node::{
-    Body, Command, Config, Contact, Event, Holds, Node, Notice, Shown, WatchUpdate,
+    Body, Command, Config, Contact, Disconnect, Event, Holds, Node, Notice, Record, Shown, WatchUpdate,
 };
 use quorate_core::store::{Change, Founding, Store, WriteError};
 use quorate_core::value::{Found, scan};
@@ -162,7 +162,7 @@ impl Mesh {
         cx.mark("lied");
     }
 
-    /// The disk of `node` went back in time. What it acknowledged since and nobody else has is gone.
+    /// The disk of `node` went back in time, or was damaged. What it acknowledged since and nobody else has is gone.
     fn rewound(&mut self, node: usize, view: &View<'_, Self>) {
         let me = self.identities[node].id();
         let elsewhere = |link: &Link| {
@@ -298,6 +298,7 @@ fn noticed(notice: &Notice, cx: &mut HostCx<'_, Mesh>) {
         Notice::Forked(_) => cx.mark("fork proven"),
         Notice::Cut { .. } => cx.mark("chain cut"),
         Notice::Members => cx.mark("members changed"),
+        Notice::Damaged(_) => cx.mark("damage found"),
         Notice::Unfilled { .. } => cx.mark("gap unfilled"),
         Notice::SyncFailed { .. } => cx.mark("sync failed"),
         Notice::InSync(_) => cx.mark("in sync"),
@@ -391,8 +392,12 @@ impl System for Mesh {
                 cx.command_after(20, Ask::Node(Command::Bodies { ticket, bodies }));
             }
             Event::Forget(position) => cx.forget(position),
-            Event::Disconnect { peer, .. } => {
-                cx.mark("disconnected");
+            Event::Disconnect { peer, reason } => {
+                cx.mark(match reason {
+                    Disconnect::Refused(_) => "peer refused",
+                    Disconnect::Malformed => "peer misbehaved",
+                    _ => "disconnected",
+                });
                 cx.disconnect(peer);
             }
             Event::Watched { update, .. } => self.told(node, update, cx),
@@ -407,9 +412,13 @@ impl System for Mesh {
     }
 
     fn restarted(&mut self, node: usize, cx: &mut HostCx<'_, Self>) {
+        let damaged = |actor: &Actor| actor.node.status().damaged > 0;
         if cx.view().log(node).len() < self.durable[node] {
             self.rewound(node, &cx.view());
             cx.mark("disk rewound");
+        } else if cx.view().machine(node).is_some_and(damaged) {
+            self.rewound(node, &cx.view());
+            cx.mark("damage found");
         }
         let belongs = cx.view().machine(node).is_some_and(|actor| actor.node.store().is_some());
         if !belongs {
@@ -420,17 +429,10 @@ impl System for Mesh {
         }
     }
 
-    fn rot(
-        &self,
-        record: &quorate_core::node::Record,
-        entropy: u64,
-    ) -> Option<quorate_core::node::Record> {
-        let Body::Entry(bytes) = &record.body else { return None };
-        let mut bytes = bytes.to_vec();
-        let bit = entropy as usize % (bytes.len() * 8);
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        let body = Body::Entry(bytes.into());
-        Some(quorate_core::node::Record { body, ..record.clone() })
+    /// What is left of a damaged record once the host has found that its checksum is wrong.
+    fn rot(&self, record: &Record, _entropy: u64) -> Option<Record> {
+        let Body::Entry(_) = &record.body else { return None };
+        Some(Record { body: Body::Entry(Bytes::new()), ..record.clone() })
     }
 
     fn invariant(&mut self, node: usize, view: &View<'_, Self>) -> Result<(), String> {

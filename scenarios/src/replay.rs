@@ -57,6 +57,11 @@ fn describe(mesh: &Mesh, store: &Store, text: &mut String) {
         orphans.len(),
         orphans.parked()
     );
+    for author in orphans.authors() {
+        for orphan in orphans.of(author, 0) {
+            let _ = write!(text, "\n    {:?} waits for {:?}", orphan.entry, orphan.wait);
+        }
+    }
     for (author, member) in store.membership().iter() {
         let chain = store.chains().of(author);
         let (tip, held) = (store.tip(author), chain.map_or(0, |chain| chain.held()));

@@ -7,6 +7,7 @@ use quorate_sim::{Options, many};
 /// Seeds of each scenario in an ordinary `cargo test`.
 const SEEDS: u64 = 120;
 
+#[allow(clippy::disallowed_methods, reason = "how many seeds, not what one does")]
 fn seeds() -> u64 {
     let wanted = std::env::var("QUORATE_SEEDS").ok();
     wanted.map_or(SEEDS, |wanted| wanted.parse().expect("QUORATE_SEEDS is a number"))
@@ -37,6 +38,6 @@ macro_rules! scenarios {
 
 scenarios! {
     swarm offline_write chain halves crash_in_sync lost_pushes split_brain everybody long_absence
-    delete_in_partition skewed_clocks equivocation old_copy flood removed_author broken_signature
+    delete_in_partition skewed_clocks equivocation old_copy bit_rot flood removed_author broken_signature
     strangers
 }

@@ -61,9 +61,9 @@ impl Node {
         peer: NodeId,
         author: NodeId,
         seq: u64,
-        bodies: Vec<Option<Bytes>>,
+        ours: &[Entry],
     ) {
-        let headers = heads(bodies);
+        let headers = heads(ours, &author, seq);
         if !headers.is_empty() && self.open.contains_key(&peer) {
             let story = hunt::Message::Story { author, seq, headers };
             step.fx.send(peer, Message::Hunt(story));
@@ -92,10 +92,12 @@ impl Node {
         step: &mut Step<'_>,
         author: NodeId,
         theirs: &[Bytes],
-        bodies: Vec<Option<Bytes>>,
+        ours: &[Entry],
     ) {
-        debug_assert!(self.store.is_some(), "what was read was in a store, of {author}");
-        let proof = ForkProof::assemble(&heads(bodies), theirs, self.config.verify);
+        let starts = theirs.first().cloned().and_then(|first| SignedHeader::decode(first).ok());
+        let Some(seq) = starts.map(|first| first.header.seq) else { return };
+        let ours = heads(ours, &author, seq);
+        let proof = ForkProof::assemble(&ours, theirs, self.config.verify);
         proof.into_iter().for_each(|proof| self.take_proof(step, None, proof));
     }
 
@@ -124,7 +126,10 @@ impl Node {
     }
 }
 
-/// The signed headers of entries, up to the first that could not be read.
-fn heads(bodies: Vec<Option<Bytes>>) -> Vec<Bytes> {
-    bodies.into_iter().map_while(|body| Some(Entry::decode(body?).ok()?.head())).collect()
+/// The signed headers of `author`'s entries from place `seq` on, up to the first that is not there.
+fn heads(entries: &[Entry], author: &NodeId, seq: u64) -> Vec<Bytes> {
+    let expected = (seq..).map(|seq| (*author, seq));
+    let place = |entry: &Entry| (entry.header().author, entry.header().seq);
+    let run = entries.iter().zip(expected).take_while(|(entry, at)| place(entry) == *at);
+    run.map(|(entry, _)| entry.head()).collect()
 }

@@ -96,12 +96,12 @@ impl Node {
     /// members yet and it is one of those whom the ticket named.
     fn admit(&mut self, step: &mut Step<'_>, peer: NodeId, address: Option<alloc::string::String>) {
         let Some(store) = &self.store else { return };
-        let newcomer = !store.membership().is_active(&self.id());
+        let trusted = self.trusts(&peer);
         let reason = match store.membership().get(&peer).map(|member| member.state) {
             // Who forked writes no more, but is a member still: mostly it is a restored backup, and it
             // has to learn what happened.
             Some(State::Active | State::Forked) => None,
-            None if newcomer && self.bootstrap.contains(&peer) => None,
+            None if trusted => None,
             Some(State::Removed) => Some(Reason::Removed),
             None => Some(Reason::NotAMember),
         };
@@ -120,6 +120,16 @@ impl Node {
             self.met(step, Contact { node: peer, address });
         }
         step.notice(Notice::Opened(peer));
+    }
+
+    /// Whether `peer` is let in although it is not known to be a member: nothing is known of the members
+    /// yet, or some of it was lost, and it is one of those whom the ticket named or who were met before.
+    fn trusts(&self, peer: &NodeId) -> bool {
+        let me = self.config.identity.id();
+        let newcomer =
+            self.store.as_ref().is_some_and(|store| !store.membership().is_active(&me));
+        (newcomer || self.guard == Guard::Suspect)
+            && (self.bootstrap.contains(peer) || self.contacts.contains_key(peer))
     }
 
     pub(super) fn close(&mut self, step: &mut Step<'_>, peer: NodeId) {
@@ -153,10 +163,9 @@ impl Node {
     pub(super) fn members_changed(&mut self, step: &mut Step<'_>) {
         let Some(store) = &self.store else { return };
         let membership = store.membership();
-        let newcomer = !membership.is_active(&self.config.identity.id());
         let gone = |peer: &NodeId| match membership.get(peer) {
             Some(member) => member.state == State::Removed,
-            None => !(newcomer && self.bootstrap.contains(peer)),
+            None => !self.trusts(peer),
         };
         let gone: Vec<NodeId> = self.open.keys().copied().filter(|peer| gone(peer)).collect();
         for peer in gone {

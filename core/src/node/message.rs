@@ -139,6 +139,9 @@ pub enum Command {
     Resync(u64),
     /// End a watch.
     Unwatch(u64),
+    /// The disk lacks, or may lack, what was durable once: write nothing until every member has been
+    /// found to hold no more.
+    SuspectDisk,
     /// Write on, although the disk may be an old copy: what it lacks is lost for sure.
     TrustDisk,
 }
@@ -354,6 +357,9 @@ pub enum Notice {
         /// Why.
         reason: sync::Reason,
     },
+    /// The log holds something else at this position than was written there. It is not served; a
+    /// restart fetches it again from others.
+    Damaged(u64),
     /// Both hold the same.
     InSync(NodeId),
 }

@@ -31,6 +31,8 @@ pub struct Status {
     pub disconnected: BTreeMap<Disconnect, u64>,
     /// Transfers given up because the peer did not take them.
     pub transfers_stalled: u64,
+    /// Records found to hold something else than was written, since the start.
+    pub damaged: u64,
     /// Watches.
     pub watches: usize,
     /// The log position of the next record.
@@ -77,6 +79,7 @@ impl Node {
             refused: self.refused.clone(),
             disconnected: self.disconnected.clone(),
             transfers_stalled: self.transfer.stalled(),
+            damaged: self.damaged,
             watches: self.watches.len(),
             next_position: self.logged,
         }

@@ -24,7 +24,8 @@ pub(super) struct Incoming {
 
 impl Store {
     /// Whether this very entry is held, applied or waiting.
-    pub(super) fn has(&self, entry: &Entry) -> bool {
+    #[must_use]
+    pub fn has(&self, entry: &Entry) -> bool {
         let Link { author, seq, hash } = entry.link();
         let held = self.chains.of(&author).and_then(|chain| chain.get(seq));
         held.is_some_and(|meta| meta.hash == hash)
