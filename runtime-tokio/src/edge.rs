@@ -46,8 +46,9 @@ pub struct Actions<'a, M: Machine> {
     pub(crate) logged: u64,
 }
 
-/// What is done with the bodies of a read.
-pub(crate) type Then<M> = Box<dyn FnOnce(Vec<Option<Bytes>>) -> <M as Machine>::Command + Send>;
+/// What is done with the bodies of a read, and the command that comes of it, if one does.
+pub(crate) type Then<M> =
+    Box<dyn FnOnce(Vec<Option<Bytes>>) -> Option<<M as Machine>::Command> + Send>;
 
 pub(crate) enum Action<M: Machine> {
     Command(M::Command),
@@ -85,7 +86,21 @@ impl<M: Machine> Actions<'_, M> {
         positions: Vec<u64>,
         then: impl FnOnce(Vec<Option<Bytes>>) -> M::Command + Send + 'static,
     ) {
-        self.queue.push(Action::Read { positions, then: Box::new(then) });
+        let then: Then<M> = Box::new(|bodies| Some(then(bodies)));
+        self.queue.push(Action::Read { positions, then });
+    }
+
+    /// As [`read`](Self::read), for the application: the machine hears nothing of it.
+    pub fn load(
+        &mut self,
+        positions: Vec<u64>,
+        then: impl FnOnce(Vec<Option<Bytes>>) + Send + 'static,
+    ) {
+        let then: Then<M> = Box::new(|bodies| {
+            then(bodies);
+            None
+        });
+        self.queue.push(Action::Read { positions, then });
     }
 
     /// Keeps a link to whoever answers at `addr`, or only to `expected`: dials until it is up, and

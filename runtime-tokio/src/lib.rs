@@ -17,6 +17,9 @@ pub mod host;
 pub mod link;
 mod log;
 pub mod net;
+pub mod node;
 mod outbox;
 pub mod storage;
 pub mod tls;
+
+pub use node::Node;

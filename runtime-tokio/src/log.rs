@@ -177,7 +177,7 @@ fn read<M: Machine>(storage: &Storage, reads: Vec<Read<M>>) -> Result<ReadDone<M
                     checked.map_err(|report| done.corrupted.push(report)).ok()
                 }));
         }
-        done.commands.push(then(bodies));
+        done.commands.extend(then(bodies));
     }
     Ok(done)
 }

@@ -1,0 +1,388 @@
+//! What each request does to a node. The same for a command that came over the socket and for one that
+//! opened the data directory itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_core::entry::Link;
+use quorate_core::machine::NodeId;
+use quorate_core::store::{Change, WriteError};
+use quorate_core::ticket::Ticket;
+use quorate_core::watch;
+use quorate_runtime_tokio::Node;
+use quorate_runtime_tokio::host::HostError;
+use quorate_runtime_tokio::node::NodeError;
+use quorate_runtime_tokio::node::data_dir::{DataDirError, trust_log};
+use quorate_runtime_tokio::node::read::Keys;
+use quorate_runtime_tokio::node::watch::{Update, WatchError};
+use quorate_runtime_tokio::storage::StorageError;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::protocol::{Blob, Code, Failure, Pattern, Reply, Request, UpdateDoc, WrittenDoc, unhex};
+use super::report;
+
+/// Replies that may wait for whoever asked.
+pub(crate) const REPLY_QUEUE: usize = 64;
+/// Entries of one import under way at once: as many as one commit should take together.
+const IMPORTS_AT_ONCE: usize = 256;
+
+/// A node that serves requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Hosted {
+    pub(crate) node: Node,
+    pub(crate) data: PathBuf,
+    /// Whether it listens and talks to others: `quorate up`.
+    pub(crate) running: bool,
+    /// Whether its data directory looked like an old copy.
+    pub(crate) suspect: bool,
+}
+
+/// Where replies go. An error there means that nobody listens any more.
+pub(crate) type Replies = mpsc::Sender<Reply>;
+
+/// Does what `request` says; the last reply is [`Reply::End`] or [`Reply::Failure`].
+pub(crate) async fn execute(hosted: Hosted, request: Request, replies: Replies) {
+    let last = match perform(&hosted, request, &replies).await {
+        Ok(()) => Reply::End,
+        Err(failure) => Reply::Failure(failure),
+    };
+    // Whoever went away does not want to know.
+    let _ = replies.send(last).await;
+}
+
+async fn perform(hosted: &Hosted, request: Request, replies: &Replies) -> Result<(), Failure> {
+    let node = &hosted.node;
+    match request {
+        Request::Put { key, value } => {
+            let (key, value) = (Bytes::from(key.0), Bytes::from(value.0));
+            write(hosted, Change::Put { key, value }, replies).await
+        }
+        Request::Delete { key } => {
+            write(hosted, Change::Delete { key: key.0.into() }, replies).await
+        }
+        Request::CounterAdd { key, delta } => {
+            write(hosted, Change::Add { key: key.0.into(), delta }, replies).await
+        }
+        Request::SetAdd { key, member } => {
+            let (key, member) = (key.0.into(), member.0.into());
+            write(hosted, Change::SetAdd { key, member }, replies).await
+        }
+        Request::SetRemove { key, member } => {
+            let (key, member) = (key.0.into(), member.0.into());
+            write(hosted, Change::SetRemove { key, member }, replies).await
+        }
+        Request::Get { key } => {
+            let snapshot = node.snapshot().await.map_err(node_failure)?;
+            match snapshot.get(&key.0).await.map_err(node_failure)? {
+                Some(item) => send(replies, Reply::Item(item.into())).await,
+                None if snapshot.is_conflict(&key.0) => Err(deleted_in_conflict(&key)),
+                None => Err(nothing_at(&key)),
+            }
+        }
+        Request::List { prefix, from, to, limit } => {
+            let keys = Keys { prefix: prefix.0, from: from.map(|b| b.0), to: to.map(|b| b.0) };
+            list(node, &keys, limit.unwrap_or(u64::MAX), replies).await
+        }
+        Request::History { key, limit } => versions(node, &key, Some(limit), replies).await,
+        Request::Heads { key } => versions(node, &key, None, replies).await,
+        Request::Watch { pattern } => watch(node, pattern, replies).await,
+        Request::Import { items } => import(hosted, items, replies).await,
+        Request::Invite { node: invited } => {
+            let invited = full_id(&invited)?;
+            let ticket =
+                node.invite(invited).await.map_err(|error| write_failure(hosted, error))?;
+            let (ticket, node) = (ticket.to_string(), invited.to_string());
+            send(replies, Reply::Ticket { ticket, node }).await
+        }
+        Request::Join { ticket } => {
+            let ticket: Ticket = ticket.parse().map_err(|error| usage(&error))?;
+            let store = node.join(ticket).await.map_err(node_failure)?;
+            send(replies, Reply::Joined { store: store.to_string() }).await
+        }
+        Request::Remove { node: removed } => {
+            let removed = resolve(node, &removed).await?;
+            write(hosted, Change::Remove { node: removed }, replies).await
+        }
+        Request::Sync { node: peer, limit_ms } => sync(hosted, peer, limit_ms, replies).await,
+        Request::Status => {
+            let status = node.status().await.map_err(node_failure)?;
+            send(replies, Reply::Status(Box::new(report::status(hosted, status)))).await
+        }
+        Request::Peers => {
+            let (peers, metrics) = node.peers().await.map_err(node_failure)?;
+            for peer in peers {
+                send(replies, Reply::Peer(Box::new(report::peer(peer, &metrics)))).await?;
+            }
+            Ok(())
+        }
+        Request::Doctor { trust_disk } => {
+            if trust_disk {
+                node.trust_disk().await.map_err(node_failure)?;
+                trust_log(&hosted.data).map_err(|error| data_dir_failure(&error))?;
+            }
+            let status = node.status().await.map_err(node_failure)?;
+            let (peers, _) = node.peers().await.map_err(node_failure)?;
+            for check in report::checks(hosted, &status, &peers) {
+                send(replies, Reply::Check(check)).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn write(hosted: &Hosted, change: Change, replies: &Replies) -> Result<(), Failure> {
+    let link = hosted.node.write(vec![change]).await;
+    let Link { author, seq, hash } = link.map_err(|error| write_failure(hosted, error))?;
+    let (author, hash) = (author.to_string(), hash.to_string());
+    send(replies, Reply::Written(WrittenDoc { author, seq, hash })).await
+}
+
+async fn list(node: &Node, keys: &Keys, limit: u64, replies: &Replies) -> Result<(), Failure> {
+    let snapshot = node.snapshot().await.map_err(node_failure)?;
+    let (mut left, mut after) = (limit, None::<Vec<u8>>);
+    loop {
+        let page = snapshot.page(keys, after.as_deref()).await.map_err(node_failure)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.key.clone());
+        for item in page {
+            if left == 0 {
+                return Ok(());
+            }
+            left -= 1;
+            send(replies, Reply::Item(item.into())).await?;
+        }
+    }
+}
+
+/// The history of `key`, or its heads where no `limit` is given.
+async fn versions(
+    node: &Node,
+    key: &Blob,
+    limit: Option<u64>,
+    replies: &Replies,
+) -> Result<(), Failure> {
+    let snapshot = node.snapshot().await.map_err(node_failure)?;
+    let versions = match limit {
+        Some(limit) => snapshot.history(&key.0, usize::try_from(limit).unwrap_or(usize::MAX)).await,
+        None => snapshot.heads(&key.0).await,
+    };
+    let versions = versions.map_err(node_failure)?;
+    if versions.is_empty() {
+        return Err(nothing_at(key));
+    }
+    for version in versions {
+        send(replies, Reply::Version(Box::new(version.into()))).await?;
+    }
+    Ok(())
+}
+
+async fn watch(node: &Node, pattern: Pattern, replies: &Replies) -> Result<(), Failure> {
+    let pattern = match pattern {
+        Pattern::Key(key) => watch::Pattern::Key(key.0.into()),
+        Pattern::Prefix(prefix) => watch::Pattern::Prefix(prefix.0.into()),
+        Pattern::Glob(glob) => watch::Pattern::Glob(glob.0.into()),
+    };
+    let mut watcher = node.watch(pattern).await.map_err(node_failure)?;
+    loop {
+        let update = watcher.next().await.map_err(|error| match error {
+            WatchError::TooMany => Failure::new(Code::Refused, error.to_string()),
+            WatchError::Node(error) => node_failure(error),
+        })?;
+        let update = match update {
+            Update::Now(item) => UpdateDoc::Now(item.into()),
+            Update::Live => UpdateDoc::Live,
+            Update::Changed { item: Some(item), .. } => UpdateDoc::Changed(item.into()),
+            Update::Changed { key, item: None } => UpdateDoc::Deleted { key: Blob(key) },
+            Update::Lagged => UpdateDoc::Lagged,
+        };
+        send(replies, Reply::Update(update)).await?;
+    }
+}
+
+/// Writes each item as an entry of its own, many at a time, since commits are grouped.
+async fn import(
+    hosted: &Hosted,
+    items: Vec<(Blob, Blob)>,
+    replies: &Replies,
+) -> Result<(), Failure> {
+    let (mut entries, mut tasks) = (0, JoinSet::new());
+    for (key, value) in items {
+        if tasks.len() >= IMPORTS_AT_ONCE {
+            done(tasks.join_next().await, hosted, &mut entries)?;
+        }
+        let node = hosted.node.clone();
+        tasks.spawn(async move { node.put(&key.0, &value.0).await });
+    }
+    while let Some(result) = tasks.join_next().await {
+        done(Some(result), hosted, &mut entries)?;
+    }
+    send(replies, Reply::Imported { entries }).await
+}
+
+type Put = Option<Result<Result<Link, NodeError>, tokio::task::JoinError>>;
+
+fn done(result: Put, hosted: &Hosted, entries: &mut u64) -> Result<(), Failure> {
+    match result {
+        None => Ok(()),
+        Some(Ok(Ok(_))) => {
+            *entries += 1;
+            Ok(())
+        }
+        Some(Ok(Err(error))) => Err(write_failure(hosted, error)),
+        Some(Err(error)) => Err(Failure::new(Code::Failed, format!("a task of the node: {error}"))),
+    }
+}
+
+async fn sync(
+    hosted: &Hosted,
+    peer: Option<String>,
+    limit_ms: u64,
+    replies: &Replies,
+) -> Result<(), Failure> {
+    let node = &hosted.node;
+    let peer = match peer {
+        Some(peer) => Some(resolve(node, &peer).await?),
+        None => None,
+    };
+    let synced = node.sync(peer, Duration::from_millis(limit_ms)).await.map_err(node_failure)?;
+    if synced.is_empty() {
+        let whom = peer.map_or("no other node".to_owned(), |peer| peer.short().to_string());
+        let message = match peer {
+            None => "no other node is connected; `quorate peers` shows what is known".to_owned(),
+            Some(_) => format!("{whom} is not connected; `quorate peers` shows what is known"),
+        };
+        return Err(Failure::new(Code::Unreachable, message));
+    }
+    let late = synced.iter().filter(|one| !one.in_sync).count();
+    for one in synced {
+        let (node, in_sync) = (one.peer.to_string(), one.in_sync);
+        send(replies, Reply::Synced { node, in_sync }).await?;
+    }
+    if late > 0 {
+        let message = format!("{late} of the peers did not come into sync within {limit_ms} ms");
+        return Err(Failure::new(Code::Unreachable, message));
+    }
+    Ok(())
+}
+
+async fn send(replies: &Replies, reply: Reply) -> Result<(), Failure> {
+    let gone = |_| Failure::new(Code::Failed, "whoever asked has gone");
+    replies.send(reply).await.map_err(gone)
+}
+
+fn nothing_at(key: &Blob) -> Failure {
+    let key = String::from_utf8_lossy(&key.0);
+    Failure::new(Code::NotFound, format!("nothing at `{key}`"))
+}
+
+fn deleted_in_conflict(key: &Blob) -> Failure {
+    let key = String::from_utf8_lossy(&key.0);
+    let message = format!(
+        "nothing at `{key}`: it was deleted, and others wrote it at the same time; \
+         `quorate heads {key}` shows what"
+    );
+    Failure::new(Code::NotFound, message)
+}
+
+fn usage(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Code::Usage, error.to_string())
+}
+
+/// A node's id, written out.
+pub(crate) fn full_id(text: &str) -> Result<NodeId, Failure> {
+    let bytes = unhex(text).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    bytes.map(NodeId).ok_or_else(|| {
+        let message = format!(
+            "`{text}` is not a node's id, which has 64 hexadecimal digits; `quorate id` shows it"
+        );
+        Failure::new(Code::Usage, message)
+    })
+}
+
+/// The node whose id is, or begins with, `text`.
+async fn resolve(node: &Node, text: &str) -> Result<NodeId, Failure> {
+    if let Ok(id) = full_id(text) {
+        return Ok(id);
+    }
+    let found = node.find(text).await.map_err(node_failure)?;
+    match found[..] {
+        [one] => Ok(one),
+        [] => {
+            let message =
+                format!("no known node's id begins with `{text}`; `quorate status` lists them");
+            Err(Failure::new(Code::NotFound, message))
+        }
+        _ => {
+            let message =
+                format!("the ids of {} nodes begin with `{text}`: give more digits", found.len());
+            Err(Failure::new(Code::Usage, message))
+        }
+    }
+}
+
+/// What a refused write comes to.
+fn write_failure(hosted: &Hosted, error: NodeError) -> Failure {
+    match error {
+        NodeError::Write(WriteError::CatchingUp) if hosted.suspect => {
+            let remedy = if hosted.running {
+                "it writes again once a peer has shown it that it lacks nothing"
+            } else {
+                "start it with `quorate up`, so that a peer can show it what it lacks"
+            };
+            let message = format!(
+                "{} looks like a copy or an old backup of a node's directory, and a node that goes \
+                 on from one spoils its key: {remedy}; or, if nothing newer exists anywhere, \
+                 accept it with `quorate doctor --trust-disk`",
+                hosted.data.display()
+            );
+            Failure::new(Code::Refused, message)
+        }
+        other => node_failure(other),
+    }
+}
+
+/// The exit code and sentence of an error.
+pub(crate) fn node_failure(error: NodeError) -> Failure {
+    let code = match &error {
+        NodeError::Write(WriteError::NotFound { .. }) => Code::NotFound,
+        NodeError::Write(WriteError::TooMuch(_)) | NodeError::AddressTooLong => Code::Usage,
+        NodeError::Write(_) | NodeError::Join(_) => Code::Refused,
+        NodeError::Stopped | NodeError::NoAddress => Code::Unreachable,
+        NodeError::Damaged { .. } => Code::Storage,
+        NodeError::Key(_) => Code::Failed,
+        NodeError::Host(error) => host_code(error),
+    };
+    Failure::new(code, error.to_string())
+}
+
+/// The exit code of an error of the host.
+pub(crate) fn host_code(error: &HostError) -> Code {
+    match error {
+        HostError::Storage(error) => storage_code(error),
+        HostError::Undecodable { .. } => Code::Storage,
+        HostError::Bind { .. } => Code::Listen,
+        HostError::Panicked(_) => Code::Failed,
+    }
+}
+
+/// The exit code and sentence of a data directory that cannot be used.
+pub(crate) fn data_dir_failure(error: &DataDirError) -> Failure {
+    let code = match error {
+        DataDirError::Missing(_) => Code::NotFound,
+        DataDirError::Exposed { .. } => Code::Refused,
+        DataDirError::Storage(error) => storage_code(error),
+        DataDirError::NotAKey { .. } | DataDirError::NoKey(_) | DataDirError::Io { .. } => {
+            Code::Storage
+        }
+    };
+    Failure::new(code, error.to_string())
+}
+
+fn storage_code(error: &StorageError) -> Code {
+    match error {
+        StorageError::Locked { .. } => Code::Refused,
+        _ => Code::Storage,
+    }
+}

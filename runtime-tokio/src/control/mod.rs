@@ -1,0 +1,11 @@
+//! The control socket: how commands of a node's owner reach a running node, and how they work on the
+//! data directory where none is running.
+
+pub(crate) mod address;
+pub(crate) mod execute;
+pub(crate) mod lines;
+pub(crate) mod protocol;
+mod report;
+pub(crate) mod server;
+pub(crate) mod session;
+mod socket;

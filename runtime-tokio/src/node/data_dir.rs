@@ -1,0 +1,272 @@
+//! A node's data directory: its key, its log, and whether the log is where it was written.
+//!
+//! ```text
+//! identity.key   the Ed25519 seed, 32 bytes; only the owner may read it
+//! log.redb       the log
+//! instance       which file the log was when this node last trusted it
+//! control.sock   where a running node listens for commands of its owner
+//! ```
+//!
+//! **A restored directory is dangerous.** A node that goes on from an old copy of its log signs a second
+//! entry for a place that it has signed before, and its key is lost for that. The machine cannot see
+//! it; the file system can, mostly: a file that was copied or restored is another file, with another
+//! inode number and another time of birth, and neither is something a backup program can set. `instance`
+//! keeps both. Where they differ, the node starts *suspect*: it reads, and writes nothing until a peer
+//! has shown it its own latest entry, or its owner says that nothing newer exists.
+//! (The number of the device would be a third mark, but it changes with a reboot on some systems. A
+//! disk image that is rolled back as a whole is not noticed here.)
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use quorate_core::machine::NodeId;
+
+use crate::storage::{FILE_NAME, Storage, StorageError};
+
+/// The file with the node's secret seed.
+pub const IDENTITY_FILE: &str = "identity.key";
+const INSTANCE_FILE: &str = "instance";
+const SEED_BYTES: usize = 32;
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// There is no node in it.
+    #[error("no node in {0}; `quorate up` makes one")]
+    Missing(PathBuf),
+    /// Others may read the key.
+    #[error(
+        "{path} can be read by others (mode {mode:o}); whoever read it can write in this node's \
+         name. If nobody did: chmod 600 {path}"
+    )]
+    Exposed {
+        /// The key's file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The key's file is not one.
+    #[error("{path} has {bytes} bytes where a key has {SEED_BYTES}; restore it from a backup")]
+    NotAKey {
+        /// The key's file.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A log without the key that wrote it.
+    #[error(
+        "{0} holds a log and no identity.key; restore the key, or start with an empty directory"
+    )]
+    NoKey(PathBuf),
+    /// The file system refused.
+    #[error("{path}: {error}")]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// A data directory, locked for this process through its log.
+#[derive(Debug)]
+pub struct DataDir {
+    /// The node's secret.
+    pub seed: [u8; SEED_BYTES],
+    /// The log; as long as it lives nobody else can open the directory.
+    pub storage: Storage,
+    /// Whether the log may be an old copy.
+    pub suspect: bool,
+}
+
+impl DataDir {
+    /// Opens the directory at `path`; where there is no node yet, makes one if `create`.
+    pub fn open(path: &Path, create: bool) -> Result<DataDir, DataDirError> {
+        let key = path.join(IDENTITY_FILE);
+        if exists(&key)? {
+            let seed = read_seed(&key)?;
+            let had_log = exists(&path.join(FILE_NAME))?;
+            let storage = Storage::open(path)?;
+            let suspect = !had_log || !is_same_instance(path)?;
+            return Ok(DataDir { seed, storage, suspect });
+        }
+        if !create {
+            return Err(DataDirError::Missing(path.to_owned()));
+        }
+        let make = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        make.map_err(|error| io_at(path, error))?;
+        // The key comes last: a directory with a key is complete.
+        let storage = Storage::open(path)?;
+        if storage.next_position() > 0 {
+            return Err(DataDirError::NoKey(path.to_owned()));
+        }
+        fs::set_permissions(path, Permissions::from_mode(0o700))
+            .map_err(|error| io_at(path, error))?;
+        trust_log(path)?;
+        let mut seed = [0; SEED_BYTES];
+        getrandom::fill(&mut seed).expect("the system has randomness");
+        replace(&key, &seed)?;
+        Ok(DataDir { seed, storage, suspect: false })
+    }
+}
+
+/// The id of the node in the directory at `path`, which need not be free.
+pub fn node_id(path: &Path) -> Result<NodeId, DataDirError> {
+    let key = path.join(IDENTITY_FILE);
+    if !exists(&key)? {
+        return Err(DataDirError::Missing(path.to_owned()));
+    }
+    Ok(quorate_core::identity::Identity::from_seed(read_seed(&key)?).id())
+}
+
+/// Takes the log in the directory at `path` for the latest one from now on.
+pub fn trust_log(path: &Path) -> Result<(), DataDirError> {
+    let instance = fingerprint(path)?;
+    replace(&path.join(INSTANCE_FILE), instance.as_bytes())
+}
+
+fn is_same_instance(path: &Path) -> Result<bool, DataDirError> {
+    match fs::read_to_string(path.join(INSTANCE_FILE)) {
+        Ok(kept) => Ok(kept == fingerprint(path)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+        Err(error) => Err(io_at(&path.join(INSTANCE_FILE), error)),
+    }
+}
+
+/// What tells the log's file from a copy of it.
+fn fingerprint(path: &Path) -> Result<String, DataDirError> {
+    let file = path.join(FILE_NAME);
+    let meta = fs::metadata(&file).map_err(|error| io_at(&file, error))?;
+    let born = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    Ok(match born {
+        Some(born) => format!("inode {} born {}\n", meta.ino(), born.as_nanos()),
+        None => format!("inode {} device {}\n", meta.ino(), meta.dev()),
+    })
+}
+
+fn read_seed(path: &Path) -> Result<[u8; SEED_BYTES], DataDirError> {
+    let mut file = File::open(path).map_err(|error| io_at(path, error))?;
+    let mode = file.metadata().map_err(|error| io_at(path, error))?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(DataDirError::Exposed { path: path.to_owned(), mode });
+    }
+    let mut bytes = Vec::new();
+    let read = (&mut file).take(SEED_BYTES as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| io_at(path, error))?;
+    let not_a_key = DataDirError::NotAKey { path: path.to_owned(), bytes: bytes.len() };
+    bytes.try_into().map_err(|_| not_a_key)
+}
+
+/// Writes a file that only its owner may read, whole or not at all, and durably.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), DataDirError> {
+    let beside = path.with_extension("new");
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    };
+    write().map_err(|error| io_at(path, error))
+}
+
+fn exists(path: &Path) -> Result<bool, DataDirError> {
+    path.try_exists().map_err(|error| io_at(path, error))
+}
+
+fn io_at(path: &Path, error: io::Error) -> DataDirError {
+    match error.kind() {
+        io::ErrorKind::StorageFull => StorageError::DiskFull(error).into(),
+        _ => DataDirError::Io { path: path.to_owned(), error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn made() -> (tempfile::TempDir, PathBuf, [u8; 32]) {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a/b");
+        let seed = DataDir::open(&path, true).unwrap().seed;
+        (temp, path, seed)
+    }
+
+    #[test]
+    fn a_new_directory_is_its_owners_alone_and_keeps_its_key() {
+        let (_temp, path, seed) = made();
+        assert_eq!((mode(&path), mode(&path.join(IDENTITY_FILE))), (0o700, 0o600));
+        let again = DataDir::open(&path, false).unwrap();
+        assert_eq!((again.seed, again.suspect), (seed, false));
+        let id = node_id(&path).unwrap();
+        assert_eq!(id, quorate_core::identity::Identity::from_seed(seed).id());
+    }
+
+    #[test]
+    fn two_directories_have_two_keys() {
+        assert_ne!(made().2, made().2);
+    }
+
+    #[test]
+    fn nothing_is_made_unasked() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("none");
+        assert!(matches!(DataDir::open(&path, false), Err(DataDirError::Missing(_))));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_exposed_key_is_refused() {
+        let (_temp, path, _) = made();
+        let key = path.join(IDENTITY_FILE);
+        fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
+        let refused = DataDir::open(&path, true).unwrap_err();
+        assert!(matches!(refused, DataDirError::Exposed { mode: 0o640, .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_short_key_is_refused() {
+        let (_temp, path, _) = made();
+        fs::write(path.join(IDENTITY_FILE), b"short").unwrap();
+        let refused = DataDir::open(&path, true).unwrap_err();
+        assert!(matches!(refused, DataDirError::NotAKey { bytes: 5, .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_copied_log_is_suspect_until_it_is_trusted() {
+        let (temp, path, _) = made();
+        let copy = temp.path().join("copy");
+        fs::create_dir(&copy).unwrap();
+        for name in [IDENTITY_FILE, INSTANCE_FILE, FILE_NAME] {
+            fs::copy(path.join(name), copy.join(name)).unwrap();
+        }
+        assert!(DataDir::open(&copy, false).unwrap().suspect);
+        trust_log(&copy).unwrap();
+        assert!(!DataDir::open(&copy, false).unwrap().suspect);
+    }
+
+    #[test]
+    fn a_key_without_its_log_is_suspect_and_a_log_without_its_key_refused() {
+        let (_temp, path, _) = made();
+        fs::remove_file(path.join(FILE_NAME)).unwrap();
+        let opened = DataDir::open(&path, false).unwrap();
+        assert!(opened.suspect);
+        opened.storage.append(&[(0, "a record".into())]).unwrap();
+        drop(opened);
+        fs::remove_file(path.join(IDENTITY_FILE)).unwrap();
+        assert!(matches!(DataDir::open(&path, true), Err(DataDirError::NoKey(_))));
+    }
+}

@@ -1,0 +1,200 @@
+//! The node's edge: what the machine tells becomes answers for callers, reads of the log, dialling,
+//! updates for watchers, and lines in the log for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_core::entry::Link;
+use quorate_core::hash::Hash;
+use quorate_core::machine::NodeId;
+use quorate_core::node::{Command, Event, JoinError, Node, Notice, WatchUpdate};
+use quorate_core::store::WriteError;
+use quorate_core::watch::WINDOW;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::{debug, info, warn};
+
+use super::codec::NodeCodec;
+use crate::edge::{Actions, Edge};
+use crate::frame::Codec;
+use crate::storage::Corrupted;
+
+/// Updates that may be on their way to a watcher: what the machine lets out unacknowledged before the
+/// watcher fell behind and after it began anew, and the words in between.
+const WATCH_QUEUE: usize = 2 * WINDOW + 8;
+
+type WriteAnswer = oneshot::Sender<Result<Link, WriteError>>;
+type JoinAnswer = oneshot::Sender<Result<Hash, JoinError>>;
+
+/// The application's side of a [`Node`]. Made and used by [`crate::Node`].
+#[derive(Debug, Default)]
+pub struct NodeEdge {
+    next_ticket: u64,
+    writes: BTreeMap<u64, WriteAnswer>,
+    joins: BTreeMap<u64, JoinAnswer>,
+    watches: BTreeMap<u64, mpsc::Sender<WatchUpdate>>,
+    blocked: BTreeSet<NodeId>,
+    corrupted: u64,
+    synced: Arc<Notify>,
+}
+
+impl NodeEdge {
+    /// Asks the machine to write, and remembers whom to tell.
+    pub(super) fn write(
+        &mut self,
+        changes: Vec<quorate_core::store::Change>,
+        answer: WriteAnswer,
+        actions: &mut Actions<'_, Node>,
+    ) {
+        let ticket = self.ticket();
+        self.writes.insert(ticket, answer);
+        actions.command(Command::Write { ticket, changes });
+    }
+
+    /// Asks the machine to join, and remembers whom to tell.
+    pub(super) fn join(
+        &mut self,
+        ticket: quorate_core::ticket::Ticket,
+        answer: JoinAnswer,
+        actions: &mut Actions<'_, Node>,
+    ) {
+        let quorate_core::ticket::Ticket { founding, contacts } = ticket;
+        let ticket = self.ticket();
+        self.joins.insert(ticket, answer);
+        actions.command(Command::Join { ticket, founding, contacts });
+    }
+
+    /// Begins a watch; returns its number and where its updates come.
+    pub(super) fn watch(
+        &mut self,
+        pattern: quorate_core::watch::Pattern,
+        actions: &mut Actions<'_, Node>,
+    ) -> (u64, mpsc::Receiver<WatchUpdate>) {
+        let watch = self.ticket();
+        let (give, take) = mpsc::channel(WATCH_QUEUE);
+        self.watches.insert(watch, give);
+        actions.command(Command::Watch { watch, pattern });
+        (watch, take)
+    }
+
+    /// Ends a watch.
+    pub(super) fn unwatch(&mut self, watch: u64, actions: &mut Actions<'_, Node>) {
+        if self.watches.remove(&watch).is_some() {
+            actions.command(Command::Unwatch(watch));
+        }
+    }
+
+    /// Has no link to `peer` until it is let in again.
+    pub(super) fn block(&mut self, peer: NodeId, block: bool, actions: &mut Actions<'_, Node>) {
+        if block && self.blocked.insert(peer) {
+            actions.disconnect(peer, "blocked here");
+        } else if !block {
+            self.blocked.remove(&peer);
+        }
+    }
+
+    /// Stored records that were found damaged since the start.
+    pub(super) fn corruptions(&self) -> u64 {
+        self.corrupted
+    }
+
+    /// Rings when a sync has found this node and a peer equal.
+    pub(super) fn synced(&self) -> Arc<Notify> {
+        Arc::clone(&self.synced)
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+
+    fn watched(&mut self, watch: u64, update: WatchUpdate, actions: &mut Actions<'_, Node>) {
+        let Some(watcher) = self.watches.get(&watch) else { return };
+        // Full is what the machine's window rules out; gone is a watcher that was dropped.
+        if watcher.try_send(update).is_err() {
+            self.unwatch(watch, actions);
+        }
+    }
+}
+
+impl Edge for NodeEdge {
+    type Machine = Node;
+
+    fn event(&mut self, event: Event, actions: &mut Actions<'_, Node>) {
+        match event {
+            Event::Written { ticket, result } => {
+                if let Some(answer) = self.writes.remove(&ticket) {
+                    // Whoever does not wait any more need not be told.
+                    let _ = answer.send(result);
+                }
+            }
+            Event::Joined { ticket, result } => {
+                if let Some(answer) = self.joins.remove(&ticket) {
+                    let _ = answer.send(result);
+                }
+            }
+            Event::Read { ticket, positions } => actions.read(positions, move |bodies| {
+                let bodies = bodies.into_iter().map(|body| entry_of(body?)).collect();
+                Command::Bodies { ticket, bodies }
+            }),
+            Event::Forget(position) => actions.forget(position),
+            Event::Disconnect { peer, reason } => actions.disconnect(peer, reason.to_string()),
+            Event::Dial(contact) => actions.dial(contact.address, Some(contact.node)),
+            Event::Undial(contact) => actions.undial(contact.address),
+            Event::Watched { watch, update } => self.watched(watch, update, actions),
+            Event::Notice(notice) => {
+                if let Notice::InSync(_) = notice {
+                    self.synced.notify_waiters();
+                }
+                tell(&notice);
+            }
+        }
+    }
+
+    fn admits(&mut self, peer: NodeId) -> bool {
+        !self.blocked.contains(&peer)
+    }
+
+    fn corrupted(&mut self, _: Corrupted) {
+        self.corrupted += 1;
+    }
+}
+
+/// The entry in a stored record.
+pub(super) fn entry_of(record: Bytes) -> Option<Bytes> {
+    NodeCodec.decode_record(record).ok()?.entry()
+}
+
+/// Puts a notice into the log.
+fn tell(notice: &Notice) {
+    match notice {
+        Notice::Opened(peer) => info!(peer = %peer.short(), "peer is there"),
+        Notice::Closed(peer) => info!(peer = %peer.short(), "peer is gone"),
+        Notice::Suspect(peer) => info!(peer = %peer.short(), "peer is silent"),
+        Notice::Refused { link, from, reason } => {
+            let (author, from) = (link.author.short(), from.short());
+            debug!(%author, seq = link.seq, %from, %reason, "entry refused");
+        }
+        Notice::Parked(link) => {
+            let author = link.author.short();
+            warn!(%author, seq = link.seq, "entry from the future is held back; whose clock is wrong?");
+        }
+        Notice::Forked(fork) => {
+            let author = fork.author.short();
+            warn!(%author, seq = fork.seq, "author signed two entries for one place");
+        }
+        Notice::Cut { author, cut: Some(cut) } => {
+            warn!(author = %author.short(), cut, "what the author wrote above this place has no effect");
+        }
+        Notice::Cut { author, cut: None } => info!(author = %author.short(), "cut lifted"),
+        Notice::Members => info!("members changed"),
+        Notice::Unfilled { author, from, to } => {
+            info!(author = %author.short(), from, to, "nobody has these entries yet");
+        }
+        Notice::SyncFailed { peer, reason } => {
+            info!(peer = %peer.short(), %reason, "sync broke off, will be retried");
+        }
+        Notice::Damaged(position) => warn!(position, "a stored record is damaged"),
+        Notice::InSync(peer) => debug!(peer = %peer.short(), "in sync"),
+    }
+}
