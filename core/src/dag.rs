@@ -6,15 +6,16 @@
 //! only among concurrent heads, the author's id last**. A later write that cites all heads makes them
 //! one again.
 //!
-//! A write replaces (a) what its author wrote to the key before, (b) what the authors it cites wrote to
-//! it up to the cited place. That is enough, although citing is not transitive: an honest author cites every head it has, and whatever
-//! those replaced has gone already, because entries apply only after what they cite. A dishonest author
-//! who cites less leaves more heads, on every node the same ones: *heads = writes that count and that no
-//! write that counts replaces* is a function of the set of entries.
+//! A write replaces (a) what its author wrote to the key before, (b) what the authors it cites wrote
+//! to it up to the cited place. That is enough, although citing is not transitive: an honest author
+//! cites every head it has, and whatever those replaced has gone already, because entries apply only
+//! after what they cite. A dishonest author who cites less leaves more heads, on every node the same
+//! ones: *heads = writes that count and that no write that counts replaces* is a function of the set
+//! of entries.
 //!
 //! Where an author's chain is cut ([`crate::sigchain`], [`crate::membership`]), writes stop counting,
 //! and what they had replaced comes back: [`Dag::recount`] computes the heads of the touched keys anew
-//! from the key's whole history, which is kept (some 24 bytes a write). A chain that was
+//! from the key's whole history, which is kept (32 bytes a write). A chain that was
 //! overtaken gets no short cut: an entry that cites a place above its cut did not wait for what lies
 //! below, so what it replaces may come after it.
 //!
