@@ -341,10 +341,7 @@ impl Node {
             while let Some(heard) = step.bus.pop_front() {
                 self.heard(step, heard);
             }
-            let tips = self.store.as_mut().map(Store::take_moved_tips).unwrap_or_default();
-            for tip in tips {
-                self.feed_sync(step, Input::Command(sync::Command::Advance(tip)));
-            }
+            self.advance_tips(step);
             if step.bus.is_empty() {
                 break;
             }
@@ -357,6 +354,14 @@ impl Node {
             self.forgotten.drain(..).partition(|position| *position == last);
         self.forgotten = keep;
         forget.into_iter().for_each(|position| step.fx.emit(Event::Forget(position)));
+    }
+
+    /// Tells sync which chains have moved.
+    fn advance_tips(&mut self, step: &mut Step<'_>) {
+        let tips = self.store.as_mut().map(Store::take_moved_tips).unwrap_or_default();
+        for tip in tips {
+            self.feed_sync(step, Input::Command(sync::Command::Advance(tip)));
+        }
     }
 
     /// Asks the host for the entries at `positions`; `false` if too much is asked for already.

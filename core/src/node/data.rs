@@ -94,6 +94,8 @@ impl Node {
                 if summary.applied > 0 {
                     self.sync_soon(step);
                     if last {
+                        // An offer that did not count the page would have it sent again.
+                        self.advance_tips(step);
                         let start = sync::Command::Start { peer: from };
                         self.feed_sync(step, Input::Command(start));
                     }

@@ -1,0 +1,297 @@
+//! A network that loses nothing unless told to, and writes down what passes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use quorate_core::entry::Entry;
+use quorate_core::identity::{Identity, verify};
+use quorate_core::machine::{Cx, Effects, Input, Machine, NodeId, Time, WallTime};
+use quorate_core::node::{Command, Config, Event, Message, Node, Notice, Record};
+use quorate_core::store::Change;
+
+use crate::words::Words;
+
+/// How long a message travels, in microseconds.
+const LATENCY_US: u64 = 10_000;
+
+/// What the wall clocks show at the start, in milliseconds.
+const START_MS: u64 = 1_800_000_000_000;
+
+/// Nodes, the links between them, and the transcript.
+pub(crate) struct Net {
+    pub(crate) words: Words,
+    nodes: Vec<Host>,
+    links: BTreeSet<(usize, usize)>,
+    /// Messages on their way, by when they arrive and in the order of their sending.
+    on_the_way: BTreeMap<(Time, u64), (usize, usize, Message)>,
+    sent: u64,
+    now: Time,
+    steps: u64,
+    deaf: bool,
+    lines: Vec<String>,
+}
+
+/// A node and its disk.
+#[derive(Clone)]
+struct Host {
+    node: Node,
+    config: Config,
+    log: BTreeMap<u64, Record>,
+}
+
+#[derive(Default)]
+struct Sink {
+    sent: Vec<(NodeId, Message)>,
+    records: Vec<Record>,
+    events: Vec<Event>,
+}
+
+impl Effects<Node> for Sink {
+    fn persist(&mut self, record: Record) {
+        self.records.push(record);
+    }
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.sent.push((to, message));
+    }
+    fn send_now(&mut self, to: NodeId, message: Message) {
+        self.sent.push((to, message));
+    }
+    fn emit(&mut self, event: Event) {
+        self.events.push(event);
+    }
+}
+
+impl Net {
+    /// `count` nodes, started, without links and without a store.
+    pub(crate) fn new(count: usize) -> Net {
+        let host = |n: usize| {
+            let identity = Identity::from_seed([n as u8 + 1; 32]);
+            let address = Some(format!("{}.example:4470", ["a", "b", "c", "d"][n]));
+            let config = Config { identity, verify, address, suspect: false };
+            Host { node: Node::new(config.clone()), config, log: BTreeMap::new() }
+        };
+        let nodes: Vec<Host> = (0..count).map(host).collect();
+        let words = Words { names: nodes.iter().map(|host| host.node.id()).collect() };
+        let mut net = Net {
+            words,
+            nodes,
+            links: BTreeSet::new(),
+            on_the_way: BTreeMap::new(),
+            sent: 0,
+            now: Time::ZERO,
+            steps: 0,
+            deaf: false,
+            lines: Vec::new(),
+        };
+        (0..count).for_each(|n| net.step(n, Input::Start));
+        net
+    }
+
+    /// `count` nodes of one mesh, linked in a row and in sync; nothing of that is written down.
+    pub(crate) fn mesh(count: usize) -> Net {
+        let mut net = Net::new(count);
+        net.command(0, Command::Found);
+        for n in 1..count {
+            net.invite(0, n);
+            net.link(n - 1, n);
+            net.run_ms(2_000);
+        }
+        net.lines.clear();
+        net
+    }
+
+    pub(crate) fn node(&self, n: usize) -> &Node {
+        &self.nodes[n].node
+    }
+
+    /// What was written down since the last call.
+    pub(crate) fn transcript(&mut self) -> String {
+        self.lines.drain(..).map(|line| line + "\n").collect()
+    }
+
+    /// A line of the test's own.
+    pub(crate) fn say(&mut self, line: &str) {
+        self.lines.push(format!("\n{line}"));
+    }
+
+    /// What `node` reads at `key`.
+    pub(crate) fn read(&mut self, n: usize, key: &str) {
+        let host = &self.nodes[n];
+        let entry = |position: u64| {
+            let bytes = host.log.get(&position).and_then(Record::entry);
+            Entry::decode(bytes.expect("a register's entry is in the log")).expect("well-formed")
+        };
+        let store = host.node.store().expect("it has a store");
+        let line = format!("reads: {}", self.words.reading(store, key, entry));
+        self.own(n, &line);
+    }
+
+    pub(crate) fn own(&mut self, n: usize, line: &str) {
+        let name = self.words.name(&self.words.names[n]);
+        self.lines.push(format!("{name}        {line}"));
+    }
+
+    pub(crate) fn command(&mut self, n: usize, command: Command) {
+        self.step(n, Input::Command(command));
+    }
+
+    pub(crate) fn write(&mut self, n: usize, changes: Vec<Change>) {
+        self.command(n, Command::Write { ticket: 1, changes });
+    }
+
+    pub(crate) fn put(&mut self, n: usize, key: &str, value: &str) {
+        self.own(n, &format!("writes {key} = {value}"));
+        let (key, value) = (Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
+        self.write(n, vec![Change::Put { key, value }]);
+    }
+
+    /// `inviter` admits `guest`, which joins by what a ticket would tell it.
+    fn invite(&mut self, inviter: usize, guest: usize) {
+        let node = self.words.names[guest];
+        self.write(inviter, vec![Change::Invite { node }]);
+        let founding = self.nodes[inviter].node.store().expect("it has a store").founding();
+        let contact = |n: usize| quorate_core::node::Contact {
+            node: self.words.names[n],
+            address: String::new(),
+        };
+        let contacts = vec![contact(inviter), contact(guest - 1)];
+        self.command(guest, Command::Join { ticket: 1, founding, contacts });
+    }
+
+    /// A link comes up.
+    pub(crate) fn link(&mut self, a: usize, b: usize) {
+        self.links.extend([(a, b), (b, a)]);
+        self.step(a, Input::Link { peer: self.words.names[b], up: true });
+        self.step(b, Input::Link { peer: self.words.names[a], up: true });
+    }
+
+    /// A link goes, and both ends notice.
+    pub(crate) fn unlink(&mut self, a: usize, b: usize) {
+        if self.links.remove(&(a, b)) && self.links.remove(&(b, a)) {
+            self.on_the_way
+                .retain(|_, (from, to, _)| (*from, *to) != (a, b) && (*from, *to) != (b, a));
+            self.step(a, Input::Link { peer: self.words.names[b], up: false });
+            self.step(b, Input::Link { peer: self.words.names[a], up: false });
+        }
+    }
+
+    /// While `deaf`, whatever is sent is lost.
+    pub(crate) fn lose(&mut self, deaf: bool) {
+        self.deaf = deaf;
+    }
+
+    /// Copies a node's disk, as a backup does.
+    pub(crate) fn backup(&self, n: usize) -> BTreeMap<u64, Record> {
+        self.nodes[n].log.clone()
+    }
+
+    /// Starts a node again on `log`, which may be an old one.
+    pub(crate) fn restart(&mut self, n: usize, log: BTreeMap<u64, Record>) {
+        let others: Vec<usize> = (0..self.nodes.len()).collect();
+        others.into_iter().for_each(|other| self.unlink(n, other));
+        let host = &mut self.nodes[n];
+        host.node = Node::new(host.config.clone());
+        log.values().cloned().for_each(|record| host.node.restore(record));
+        host.log = log;
+        self.step(n, Input::Start);
+    }
+
+    /// Lets messages arrive and timers ring for so long.
+    pub(crate) fn run_ms(&mut self, ms: u64) {
+        let until = self.now.after_ms(ms);
+        loop {
+            let arrival = self.on_the_way.first_key_value().map(|((at, _), _)| *at);
+            let timers = self.nodes.iter().enumerate();
+            let timer = timers.filter_map(|(n, host)| Some((host.node.deadline()?, n))).min();
+            match (arrival, timer) {
+                (Some(at), _) if at <= until && timer.is_none_or(|(due, _)| at <= due) => {
+                    self.now = self.now.max(at);
+                    let (_, (from, to, message)) = self.on_the_way.pop_first().expect("one is due");
+                    let from = self.words.names[from];
+                    self.step(to, Input::Message { from, message });
+                }
+                (_, Some((due, n))) if due <= until => {
+                    self.now = self.now.max(due);
+                    self.step(n, Input::Tick);
+                }
+                _ => break,
+            }
+        }
+        self.now = until;
+    }
+
+    fn step(&mut self, n: usize, input: Input<Node>) {
+        self.steps += 1;
+        let wall = WallTime(START_MS + self.now.0 / 1_000);
+        let host = &mut self.nodes[n];
+        let cx = Cx { me: host.node.id(), now: self.now, wall, entropy: self.steps };
+        let mut sink = Sink::default();
+        host.node.handle(cx, input, &mut sink);
+        host.node.check();
+        host.log.extend(sink.records.into_iter().map(|record| (record.position, record)));
+        let events = sink.events;
+        sink.sent.into_iter().for_each(|(to, message)| self.send(n, to, message));
+        events.into_iter().for_each(|event| self.event(n, event));
+    }
+
+    fn send(&mut self, from: usize, to: NodeId, message: Message) {
+        let to = self.words.names.iter().position(|name| *name == to).expect("one of the mesh");
+        let linked = self.links.contains(&(from, to));
+        if let Some(line) = self.words.message(&message) {
+            let name = |n: usize| self.words.name(&self.words.names[n]);
+            let lost = if self.deaf { "   (lost)" } else { "" };
+            let line = format!("{} → {}    {line}{lost}", name(from), name(to));
+            self.lines.extend(linked.then_some(line));
+        }
+        if linked && !self.deaf {
+            self.sent += 1;
+            self.on_the_way.insert((self.now.after_us(LATENCY_US), self.sent), (from, to, message));
+        }
+    }
+
+    fn event(&mut self, n: usize, event: Event) {
+        match event {
+            Event::Read { ticket, positions } => {
+                let log = &self.nodes[n].log;
+                let body = |position: &u64| log.get(position).and_then(Record::entry);
+                let bodies = positions.iter().map(body).collect();
+                self.command(n, Command::Bodies { ticket, bodies });
+            }
+            Event::Forget(position) => {
+                self.nodes[n].log.remove(&position);
+            }
+            Event::Disconnect { peer, reason } => {
+                let line = self.words.disconnect(&peer, reason);
+                self.own(n, &line);
+                let to = self.words.names.iter().position(|name| *name == peer);
+                // What was sent before still arrives.
+                let due: Vec<_> = self.on_the_way.keys().copied().collect();
+                for key in due {
+                    if let Some((from, at, message)) = self.on_the_way.remove(&key) {
+                        let from = self.words.names[from];
+                        self.step(at, Input::Message { from, message });
+                    }
+                }
+                to.into_iter().for_each(|to| self.unlink(n, to));
+            }
+            Event::Notice(notice) => self.notice(n, &notice),
+            Event::Written { result: Err(error), .. } => {
+                self.own(n, &format!("the write is refused: {error}"));
+            }
+            Event::Joined { result: Err(error), .. } => {
+                self.own(n, &format!("cannot join: {error}"));
+            }
+            Event::Written { .. }
+            | Event::Joined { .. }
+            | Event::Dial(_)
+            | Event::Undial(_)
+            | Event::Watched { .. } => {}
+        }
+    }
+
+    fn notice(&mut self, n: usize, notice: &Notice) {
+        if let Some(line) = self.words.notice(notice) {
+            self.own(n, &line);
+        }
+    }
+}
