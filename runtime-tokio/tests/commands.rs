@@ -1,0 +1,219 @@
+//! The commands of the binary: what they print, and how they end.
+
+mod process;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use process::{Place, packages, quorate};
+
+#[test]
+fn values_of_each_type_are_written_and_read_without_a_running_node() {
+    let place = Place::new();
+    place.run(&["put", "motto", "gutta cavat lapidem"]).ok();
+    assert_eq!(place.run(&["get", "motto"]).ok(), "gutta cavat lapidem");
+    assert_eq!(place.run_with(&["put", "blob", "-"], b"\xff\x00\n").ok(), "");
+    let blob = place.run(&["get", "blob", "--json"]).ok();
+    assert_eq!(
+        blob,
+        "{\"conflict\":false,\"key\":\"blob\",\"type\":\"register\",\"value\":{\"hex\":\"ff000a\"}}\n"
+    );
+    place.run(&["counter", "add", "n", "5"]).ok();
+    place.run(&["counter", "add", "n", "-7"]).ok();
+    assert_eq!(place.run(&["get", "n"]).ok(), "-2\n");
+    for member in ["x", "y"] {
+        place.run(&["set", "add", "s", member]).ok();
+    }
+    place.run(&["set", "remove", "s", "x"]).ok();
+    assert_eq!(place.run(&["get", "s"]).ok(), "y\n");
+    let listed = place.run(&["list", "--json", "--from", "c", "--to", "s"]).ok();
+    assert_eq!(listed.lines().count(), 2, "motto and n: {listed}");
+    assert_eq!(place.run(&["list", "--limit", "1"]).ok().lines().count(), 1);
+    place.run(&["delete", "motto"]).ok();
+    place.run(&["get", "motto"]).refused(3);
+    place.run(&["delete", "motto"]).refused(3);
+    let history = place.run(&["history", "motto", "--json"]).ok();
+    assert!(history.contains("\"put\"") && history.contains("\"delete\""), "{history}");
+    let wrong = place.run(&["set", "add", "n", "x"]).refused(4);
+    assert!(wrong.contains("holds a counter"), "{wrong}");
+    place.run(&["doctor"]).ok();
+}
+
+#[tokio::test]
+async fn commands_work_beside_a_running_node_and_after_it() {
+    let mut place = Place::up();
+    place.run(&["put", "k", "v"]).ok();
+    assert_eq!(place.status()["running"], true);
+    let second = place.run(&["up", "--listen", "127.0.0.1:0"]).refused(4);
+    assert!(second.contains("in use by another quorate process"), "{second}");
+    assert_eq!(place.terminate(), 0);
+    assert!(!place.data.join("control.sock").exists());
+    assert_eq!(place.run(&["get", "k"]).ok(), "v");
+    assert_eq!(place.status()["running"], false);
+    for args in [&["watch"][..], &["sync"]] {
+        let refused = place.run(args).refused(5);
+        assert!(refused.contains("no node is running"), "{refused}");
+    }
+    // After kill -9 the socket is still there, and nobody behind it.
+    place.start();
+    place.kill();
+    assert!(place.data.join("control.sock").exists());
+    assert_eq!(place.run(&["get", "k"]).ok(), "v");
+    place.start();
+    assert_eq!(place.run(&["get", "k"]).ok(), "v");
+    place.run(&["sync"]).refused(5);
+}
+
+#[test]
+fn many_commands_at_once_take_turns() {
+    let place = Place::new();
+    let children: Vec<_> = (0..8)
+        .map(|n| quorate(&place.data, &["counter", "add", "n", &n.to_string()]).spawn().unwrap())
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(place.run(&["get", "n"]).ok(), "28\n");
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_one_sentence() {
+    let place = Place::new();
+    let nowhere = place.data.join("nowhere");
+    let run = |args: &[&str]| {
+        let output = quorate(&nowhere, args).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = run(&["get", "k"]);
+    assert_eq!(code, Some(3));
+    assert!(said.contains("quorate up"), "{said}");
+    for args in [&["explode"][..], &["put", "k"], &["counter", "add", "n", "many"], &[]] {
+        assert_eq!(run(args).0, Some(2), "{args:?}");
+    }
+    place.run(&["invite", "abc"]).refused(2);
+    place.run(&["join", "hello"]).refused(2);
+    place.run(&["join", "quorate9abc"]).refused(2);
+    place.run(&["remove", "abc"]).refused(3);
+    let other = Place::new();
+    let nowhere = place.run(&["invite", &other.id]).refused(5);
+    assert!(nowhere.contains("does not listen"), "{nowhere}");
+    place.run(&["import", "/nonexistent"]).refused(3);
+    place.run(&["import", "/"]).refused(2);
+    let long = "k".repeat(1025);
+    place.run(&["put", &long, "v"]).refused(2);
+    let big = vec![b'x'; 300 * 1024];
+    place.run_with(&["put", "k", "-"], &big).refused(2);
+    let (code, said) = run(&["up", "--listen", "nonsense"]);
+    assert_eq!(code, Some(7), "{said}");
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let said = Place::new().run(&["up", "--listen", &addr]).refused(7);
+    assert!(said.contains(&addr), "{said}");
+}
+
+#[test]
+fn keys_that_others_may_read_are_refused() {
+    let place = Place::new();
+    let key = place.data.join("identity.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    for args in [&["id"][..], &["get", "k"], &["up", "--listen", "127.0.0.1:0"]] {
+        let said = place.run(args).refused(4);
+        assert!(said.contains("chmod 600"), "{said}");
+    }
+}
+
+#[test]
+fn a_bad_line_is_named_and_the_lines_before_it_are_kept() {
+    let place = Place::new();
+    let done = place.run_with(&["import", "-"], b"{\"key\":\"a\"}\n\n{\"key\":\"b\"}\nnonsense\n");
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.err.contains("line 4"), "{done:?}");
+    assert_eq!(place.run(&["list"]).ok().lines().count(), 2);
+    let other = place.run_with(&["import", "--key", "name", "-"], b"{\"key\":\"a\"}\n");
+    assert!(other.refused(2).contains("no field `name`"));
+}
+
+#[test]
+fn what_is_exported_can_be_imported() {
+    let (from, to) = (Place::new(), Place::new());
+    from.run_with(&["import", "-"], packages(1000).as_bytes()).ok();
+    from.run_with(&["put", "odd", "-"], b"\xfe\n").ok();
+    let exported = from.run(&["export"]).ok();
+    assert_eq!(exported.lines().count(), 1001);
+    to.run_with(&["import", "--value", "value", "-"], exported.as_bytes()).ok();
+    assert_eq!(to.run(&["export"]).ok(), exported);
+}
+
+#[test]
+fn a_copied_directory_reads_and_does_not_write_until_it_is_trusted() {
+    let place = Place::new();
+    place.run(&["put", "k", "v"]).ok();
+    let temp = tempfile::tempdir().unwrap();
+    let copy = temp.path().join("copy");
+    let copied = std::process::Command::new("cp").arg("-a").arg(&place.data).arg(&copy).status();
+    assert!(copied.unwrap().success());
+    let run = |args: &[&str]| {
+        let output = quorate(&copy, args).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(run(&["get", "k"]).0, Some(0));
+    let (code, said) = run(&["put", "k", "w"]);
+    assert_eq!(code, Some(4));
+    assert!(said.contains("--trust-disk"), "{said}");
+    assert_eq!(run(&["doctor"]).0, Some(1));
+    assert_eq!(run(&["doctor", "--trust-disk"]).0, Some(0));
+    assert_eq!(run(&["put", "k", "w"]).0, Some(0));
+}
+
+#[tokio::test]
+async fn a_long_path_does_not_matter() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("d".repeat(120));
+    let mut up = quorate(&data, &["up", "--json", "--listen", "127.0.0.1:0"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut out = std::io::BufReader::new(up.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    let put = quorate(&data, &["put", "k", "v"]).output().unwrap();
+    let status = quorate(&data, &["status", "--json"]).output().unwrap();
+    up.kill().unwrap();
+    up.wait().unwrap();
+    assert!(put.status.success(), "{put:?}");
+    assert!(String::from_utf8_lossy(&status.stdout).contains("\"running\":true"));
+}
+
+#[test]
+fn the_shell_runs_a_script_and_ends_as_its_last_command() {
+    let place = Place::new();
+    let script = b"put k 'a value'\nnonsense\nget k\n";
+    let done = place.run_with(&["shell"], script);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.out.contains("a value") && done.err.contains("nonsense"), "{done:?}");
+    assert_eq!(place.run_with(&["shell"], b"get none\n").code, 3);
+}
+
+#[test]
+fn the_demo_ends_with_equal_digests() {
+    let done = Place::new().run(&["demo"]);
+    assert!(done.out.contains("Equal."), "{done:?}");
+    let digests: Vec<&str> = done
+        .out
+        .lines()
+        .filter_map(|line| line.split_whitespace().last().filter(|word| word.len() == 64))
+        .collect();
+    assert_eq!(digests.len(), 3, "{done:?}");
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    assert_eq!(done.code, 0);
+}
+
+#[test]
+fn completions_are_printed() {
+    let script = Place::new().run(&["completions", "bash"]).ok();
+    assert!(script.contains("counter"));
+}

@@ -1,0 +1,151 @@
+//! Three nodes as real processes: import, invitation, kill -9 in the middle of a sync, and a node that
+//! joins while the founder is down.
+
+mod process;
+
+use process::{Place, packages};
+
+const ENTRIES: u64 = 20_000;
+/// What a sync may cost beyond the entries it transfers: greetings, heartbeats, frontiers.
+const OVERHEAD_BYTES: u64 = 200_000;
+
+fn number(status: &serde_json::Value, name: &str) -> u64 {
+    status[name].as_u64().unwrap_or_else(|| panic!("{name} in {status:#}"))
+}
+
+/// A member that was killed while it had a part of the store; and how much of it is on its disk.
+async fn killed_in_the_middle(founder: &Place, total: u64) -> (Place, u64) {
+    for _ in 0..10 {
+        let mut place = Place::up();
+        founder.admit(&place);
+        place.until("the first entries", |status| number(status, "entries") > 0).await;
+        place.kill();
+        let held = number(&place.status(), "entries");
+        if held < total {
+            return (place, held);
+        }
+    }
+    panic!("every sync was over before it could be cut");
+}
+
+#[tokio::test]
+async fn a_sync_that_was_killed_goes_on_where_it_was_and_a_third_node_needs_no_founder() {
+    let mut ada = Place::up();
+    let imported = ada.run_with(&["import", "-"], packages(ENTRIES as usize).as_bytes()).ok();
+    assert_eq!(imported, format!("imported {ENTRIES} entries\n"));
+
+    let (mut ben, held) = killed_in_the_middle(&ada, ENTRIES).await;
+    assert!(held > 0, "it had a part");
+    let founder = ada.status();
+    let total = number(&founder, "entries");
+    let digest = founder["digest"].clone();
+    // Only what Ada sent to this one counts below.
+    ben.start();
+    let whole = |status: &serde_json::Value| status["digest"] == digest;
+    let again = ben.until("Ben holds what Ada holds", whole).await;
+    assert_eq!(number(&again, "entries"), total);
+    assert_eq!(again["standing"], "active");
+
+    let mut cai = Place::new();
+    let ticket = ada.run(&["invite", &cai.id]).ok();
+    let invited = ada.status()["digest"].clone();
+    ben.until("Ben heard of it", |status| status["digest"] == invited).await;
+    ada.kill();
+    let from_ben = ben.run(&["invite", &cai.id]).ok();
+    assert_ne!(ticket, from_ben, "each names itself first");
+    cai.start();
+    cai.run(&["join", from_ben.trim()]).ok();
+    let third = cai.until("Cai holds it too", |status| status["digest"] == invited).await;
+    assert_eq!(number(&third, "links"), 1, "with Ben alone");
+
+    // What a whole store costs in bytes is what Cai received; Ben, after his restart, paid for the
+    // missing part.
+    let (all, rest) = (number(&third, "bytes_in"), number(&again, "bytes_in"));
+    let missing = all * (total - held) / total;
+    assert!(
+        rest <= missing + OVERHEAD_BYTES,
+        "{rest} bytes for {} of {total} entries; all of them cost {all}",
+        total - held
+    );
+
+    ada.start();
+    ada.run(&["sync"]).ok();
+    for (place, name) in [(&ada, "Ada"), (&ben, "Ben"), (&cai, "Cai")] {
+        place.until(name, |status| status["digest"] == invited).await;
+        let exported = place.run(&["export"]).ok();
+        assert_eq!(exported.lines().count() as u64, ENTRIES, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn members_write_apart_and_merge_and_a_removed_one_is_cut_off() {
+    let (mut ada, ben) = (Place::up(), Place::up());
+    ada.admit(&ben);
+    ben.until("Ben is a member", |status| status["standing"] == "active").await;
+    ada.run(&["put", "colour", "green"]).ok();
+    ben.run(&["sync"]).ok();
+    assert_eq!(ben.run(&["get", "colour"]).ok(), "green");
+
+    assert_eq!(ada.terminate(), 0);
+    ada.run(&["put", "colour", "red"]).ok();
+    ada.run(&["counter", "add", "visits", "2"]).ok();
+    ben.run(&["put", "colour", "blue"]).ok();
+    ben.run(&["counter", "add", "visits", "40"]).ok();
+    ada.start();
+    let visits = |place: &Place| place.run(&["get", "visits"]).out;
+    ada.until("both additions", |_| visits(&ada) == "42\n" && visits(&ben) == "42\n").await;
+    assert_eq!(ada.status()["digest"], ben.status()["digest"]);
+
+    let (at_ada, at_ben) = (ada.run(&["get", "colour"]), ben.run(&["get", "colour"]));
+    assert_eq!(at_ada.out, at_ben.out, "one winner");
+    assert!(at_ada.err.contains("conflict"), "{at_ada:?}");
+    let heads = ben.run(&["heads", "colour", "--json"]).ok();
+    assert_eq!(heads.lines().count(), 2, "{heads}");
+    ada.run(&["put", "colour", "violet"]).ok();
+    ada.run(&["sync"]).ok();
+    let settled = ben.run(&["get", "colour"]);
+    assert_eq!((&settled.out[..], &settled.err[..]), ("violet", ""));
+
+    let refused = ben.run(&["remove", &ada.id[..12]]).refused(4);
+    assert!(refused.contains("nearer the founder"), "{refused}");
+    ada.run(&["remove", &ben.id[..12]]).ok();
+    ada.until("Ben is gone", |status| status["links"] == 0).await;
+    ben.until("Ben knows", |status| status["links"] == 0).await;
+    ada.run(&["put", "after", "1"]).ok();
+    ben.run(&["get", "after"]).refused(3);
+    // A node that was removed is told so when it writes, or writes in vain.
+    let late = ben.run(&["put", "late", "1"]);
+    assert!(late.code == 0 || late.code == 4, "{late:?}");
+    ada.run(&["get", "late"]).refused(3);
+}
+
+#[tokio::test]
+async fn a_watch_shows_the_state_and_then_the_changes() {
+    use std::io::{BufRead, BufReader};
+    let ada = Place::up();
+    ada.run(&["put", "a/1", "one"]).ok();
+    ada.run(&["put", "b/1", "other"]).ok();
+    let mut watch = process::quorate(&ada.data, &["watch", "a/", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> serde_json::Value {
+        serde_json::from_str(&lines.next().expect("one more line").unwrap()).unwrap()
+    };
+    let now = next();
+    assert_eq!(
+        (&now["event"], &now["key"], &now["value"]),
+        (&"now".into(), &"a/1".into(), &"one".into())
+    );
+    assert_eq!(next()["event"], "live");
+    ada.run(&["set", "add", "a/2", "x"]).ok();
+    ada.run(&["put", "b/2", "unseen"]).ok();
+    ada.run(&["delete", "a/1"]).ok();
+    let (set, gone) = (next(), next());
+    assert_eq!((&set["event"], &set["value"]), (&"changed".into(), &serde_json::json!(["x"])));
+    assert_eq!((&gone["event"], &gone["key"]), (&"deleted".into(), &"a/1".into()));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    ada.until("the watch is forgotten", |status| status["watches"] == 0).await;
+}
