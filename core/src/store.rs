@@ -340,6 +340,7 @@ impl Store {
             Some(next.entry.header().prev)
         };
         let authentic = authenticate(&new, self.verify, named_prev);
+        let mut conflicts = BTreeSet::new();
         for (at, entry) in new.iter().enumerate() {
             let link = entry.link();
             if !authentic[at] {
@@ -347,6 +348,10 @@ impl Store {
                 continue;
             }
             if self.contradicts(entry) {
+                // One conflict of an author is as good as many: the first stands lowest.
+                if !conflicts.insert(link.author) {
+                    continue;
+                }
                 let theirs = self.story(&new[at..]);
                 out.push(Outcome::Conflict { author: link.author, seq: link.seq, theirs });
                 continue;

@@ -35,6 +35,8 @@ impl Node {
                         let closer = hunt::Message::Points { author, points };
                         step.fx.send(from, Message::Hunt(closer));
                     }
+                    // One story at a time for each peer: they are long, and asked for cheaply.
+                    Answer::Found(_) if self.is_reading_story_for(from) => {}
                     Answer::Found(seq) => {
                         let positions = store.story_positions(&author, seq);
                         self.read(step, positions, Reading::Story { peer: from, author, seq });
@@ -52,6 +54,11 @@ impl Node {
                 }
             }
         }
+    }
+
+    fn is_reading_story_for(&self, to: NodeId) -> bool {
+        let mut readings = self.reads.values().map(|(_, reading)| reading);
+        readings.any(|reading| matches!(reading, Reading::Story { peer, .. } if *peer == to))
     }
 
     /// Sends this node's side of the story, from `seq` on.
@@ -80,6 +87,10 @@ impl Node {
     ) {
         let Some(store) = &self.store else { return };
         let proven = store.forks().get(&author).is_some_and(|(fork, _)| fork.seq <= seq);
+        let of_author = |reading: &Reading| matches!(reading, Reading::Proof { author: of, .. } if *of == author);
+        if self.reads.values().any(|(_, reading)| of_author(reading)) {
+            return;
+        }
         let positions = store.story_positions(&author, seq);
         if !proven && !positions.is_empty() {
             self.read(step, positions, Reading::Proof { author, theirs });

@@ -126,8 +126,7 @@ impl Node {
     /// yet, or some of it was lost, and it is one of those whom the ticket named or who were met before.
     fn trusts(&self, peer: &NodeId) -> bool {
         let me = self.config.identity.id();
-        let newcomer =
-            self.store.as_ref().is_some_and(|store| !store.membership().is_active(&me));
+        let newcomer = self.store.as_ref().is_some_and(|store| !store.membership().is_active(&me));
         (newcomer || self.guard == Guard::Suspect)
             && (self.bootstrap.contains(peer) || self.contacts.contains_key(peer))
     }
@@ -193,10 +192,14 @@ impl Node {
     /// answered there.
     pub(super) fn told_contacts(&mut self, step: &mut Step<'_>, contacts: Vec<Contact>) {
         let me = self.id();
+        let Some(store) = &self.store else { return };
+        let newcomer = !store.membership().is_active(&me);
         for contact in contacts.into_iter().take(MAX_CONTACTS_SENT) {
             let Contact { node, address } = &contact;
             let known = self.contacts.get(node).is_some_and(|(known, _)| known.address == *address);
+            let welcome = newcomer || store.membership().is_active(node);
             if *node != me
+                && welcome
                 && !known
                 && !self.open.contains_key(node)
                 && address.len() <= handshake::MAX_ADDRESS

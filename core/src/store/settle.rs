@@ -47,9 +47,8 @@ impl Store {
     pub(super) fn story(&self, entries: &[Entry]) -> Vec<Bytes> {
         let mut last = entries[0].link();
         let mut run = alloc::vec![entries[0].head()];
-        let waiting: Vec<Entry> =
-            self.orphans.of(last.author, last.seq + 1).map(|orphan| orphan.entry.clone()).collect();
-        for entry in entries[1..].iter().chain(&waiting) {
+        let waiting = self.orphans.of(last.author, last.seq + 1).map(|orphan| &orphan.entry);
+        for entry in entries[1..].iter().chain(waiting).take(2 * MAX_PROOF_RUN) {
             let header = entry.header();
             let follows =
                 (header.author, header.seq, header.prev) == (last.author, last.seq + 1, last.hash);
