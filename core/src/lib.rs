@@ -1,6 +1,6 @@
 //! Quorate's protocols, each a pure state machine.
 #![no_std]
-#![deny(missing_docs)]
+#![deny(missing_docs, clippy::missing_errors_doc)]
 // Two machines must agree to the bit: what is decided is decided in integers.
 #![cfg_attr(not(test), deny(clippy::float_arithmetic))]
 

@@ -69,7 +69,7 @@
 //! report.assert_ok(|seed| format!("quorate sim --scenario counters --seed {seed}"));
 //! assert!(report.unreached(&["acknowledged"]).is_empty());
 //! ```
-#![deny(missing_docs)]
+#![deny(missing_docs, clippy::missing_errors_doc)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod clock;
