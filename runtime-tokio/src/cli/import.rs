@@ -49,8 +49,7 @@ async fn send_all(
     entries: &mut u64,
 ) -> Result<(), Failure> {
     let (mut batch, mut number) = (Batch::default(), 0);
-    loop {
-        let Some(line) = read_line(&mut reader, number + 1)? else { break };
+    while let Some(line) = read_line(&mut reader, number + 1)? {
         number += 1;
         bar.inc(line.len() as u64);
         if line.trim_ascii().is_empty() {

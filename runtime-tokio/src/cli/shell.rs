@@ -41,12 +41,14 @@ pub(super) async fn run(data: &Path, global: &Global) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
         editor = back;
         let line = match line {
-            Ok(line) if line.trim().is_empty() => continue,
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(broken(error)),
         };
+        if line.trim().is_empty() {
+            continue;
+        }
         let _ = editor.add_history_entry(&line);
         if let "exit" | "quit" = line.trim() {
             break;
@@ -100,13 +102,12 @@ fn split(line: &str) -> Result<Vec<String>, Failure> {
                 None => return Err(Failure::new(Code::Usage, "a backslash at the end")),
             },
             (c, Some(open)) if c == open => quote = None,
-            (c, Some(_)) => word.get_or_insert_default().push(c),
             ('"' | '\'', None) => {
                 word.get_or_insert_default();
                 quote = Some(c);
             }
             (c, None) if c.is_whitespace() => words.extend(word.take()),
-            (c, None) => word.get_or_insert_default().push(c),
+            (c, _) => word.get_or_insert_default().push(c),
         }
     }
     if quote.is_some() {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 
 use quorate_runtime_tokio::Node;
-use quorate_runtime_tokio::node::data_dir::{DataDir, trust_log};
+use quorate_runtime_tokio::node::data_dir::{DataDir, distrust_log, trust_log};
 use quorate_runtime_tokio::node::{Options, RunningNode};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -18,19 +18,20 @@ use crate::control::server::Server;
 
 pub(super) async fn run(data: &Path, up: Up, output: &mut Output) -> Result<(), Failure> {
     let opened = DataDir::open(data, true).map_err(|error| data_dir_failure(&error))?;
-    let suspect = opened.suspect;
     let Up { listen, advertise, peers } = up;
     let advertise = advertise.or_else(|| reachable_host(&listen));
     let options = Options { advertise, peers, ..Options::listening(listen) };
     let (node, running) = Node::start(opened, options).await.map_err(node_failure)?;
-    let hosted = Hosted { node: node.clone(), data: data.to_owned(), running: true, suspect };
+    let hosted = Hosted { node: node.clone(), data: data.to_owned(), running: true };
     let noted = address::write(data, node.address());
     noted.map_err(|error| at(data, Code::Storage, &error))?;
     let server = Server::start(hosted).map_err(|error| at(data, Code::Failed, &error))?;
-    if suspect {
+    if node.was_suspect() {
+        distrust_log(data).map_err(|error| data_dir_failure(&error))?;
         warn!(
-            "the data directory looks like a copy or an old backup: nothing is written until a peer \
-             has shown that nothing is lacking (quorate doctor --trust-disk, if nothing newer exists)"
+            "the data directory is a copy or an old backup, or damaged: nothing is written until every \
+             member has shown that nothing is lacking (quorate doctor --trust-disk, if nothing newer \
+             exists)"
         );
         tokio::spawn(trust_once_whole(node.clone(), data.to_owned()));
     }
@@ -65,7 +66,7 @@ async fn until_told(mut running: RunningNode) -> Result<Option<RunningNode>, Fai
     Ok(Some(running))
 }
 
-/// Once a peer has shown that nothing is lacking, the log is the latest one again.
+/// Once every member has shown that nothing is lacking, the log is the latest one again.
 async fn trust_once_whole(node: Node, data: std::path::PathBuf) {
     if node.writable().await.is_ok() {
         match trust_log(&data) {

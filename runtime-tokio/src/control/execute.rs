@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use quorate_core::entry::Link;
 use quorate_core::machine::NodeId;
 use quorate_core::store::{Change, WriteError};
@@ -35,8 +34,6 @@ pub(crate) struct Hosted {
     pub(crate) data: PathBuf,
     /// Whether it listens and talks to others: `quorate up`.
     pub(crate) running: bool,
-    /// Whether its data directory looked like an old copy.
-    pub(crate) suspect: bool,
 }
 
 /// Where replies go. An error there means that nobody listens any more.
@@ -54,25 +51,16 @@ pub(crate) async fn execute(hosted: Hosted, request: Request, replies: Replies) 
 
 async fn perform(hosted: &Hosted, request: Request, replies: &Replies) -> Result<(), Failure> {
     let node = &hosted.node;
+    let request = match change(request) {
+        Ok(change) => return write(hosted, change, replies).await,
+        Err(request) => request,
+    };
     match request {
-        Request::Put { key, value } => {
-            let (key, value) = (Bytes::from(key.0), Bytes::from(value.0));
-            write(hosted, Change::Put { key, value }, replies).await
-        }
-        Request::Delete { key } => {
-            write(hosted, Change::Delete { key: key.0.into() }, replies).await
-        }
-        Request::CounterAdd { key, delta } => {
-            write(hosted, Change::Add { key: key.0.into(), delta }, replies).await
-        }
-        Request::SetAdd { key, member } => {
-            let (key, member) = (key.0.into(), member.0.into());
-            write(hosted, Change::SetAdd { key, member }, replies).await
-        }
-        Request::SetRemove { key, member } => {
-            let (key, member) = (key.0.into(), member.0.into());
-            write(hosted, Change::SetRemove { key, member }, replies).await
-        }
+        Request::Put { .. }
+        | Request::Delete { .. }
+        | Request::CounterAdd { .. }
+        | Request::SetAdd { .. }
+        | Request::SetRemove { .. } => unreachable!("a change, written above"),
         Request::Get { key } => {
             let snapshot = node.snapshot().await.map_err(node_failure)?;
             match snapshot.get(&key.0).await.map_err(node_failure)? {
@@ -130,6 +118,22 @@ async fn perform(hosted: &Hosted, request: Request, replies: &Replies) -> Result
             Ok(())
         }
     }
+}
+
+/// The change that a request asks for, or the request again.
+fn change(request: Request) -> Result<Change, Request> {
+    Ok(match request {
+        Request::Put { key, value } => Change::Put { key: key.0.into(), value: value.0.into() },
+        Request::Delete { key } => Change::Delete { key: key.0.into() },
+        Request::CounterAdd { key, delta } => Change::Add { key: key.0.into(), delta },
+        Request::SetAdd { key, member } => {
+            Change::SetAdd { key: key.0.into(), member: member.0.into() }
+        }
+        Request::SetRemove { key, member } => {
+            Change::SetRemove { key: key.0.into(), member: member.0.into() }
+        }
+        other => return Err(other),
+    })
 }
 
 async fn write(hosted: &Hosted, change: Change, replies: &Replies) -> Result<(), Failure> {
@@ -325,16 +329,16 @@ async fn resolve(node: &Node, text: &str) -> Result<NodeId, Failure> {
 /// What a refused write comes to.
 fn write_failure(hosted: &Hosted, error: NodeError) -> Failure {
     match error {
-        NodeError::Write(WriteError::CatchingUp) if hosted.suspect => {
+        NodeError::Write(WriteError::CatchingUp) if hosted.node.was_suspect() => {
             let remedy = if hosted.running {
-                "it writes again once a peer has shown it that it lacks nothing"
+                "it writes again once every member has shown that nothing is lacking"
             } else {
-                "start it with `quorate up`, so that a peer can show it what it lacks"
+                "start it with `quorate up`, so that the other members can show what it lacks"
             };
             let message = format!(
-                "{} looks like a copy or an old backup of a node's directory, and a node that goes \
-                 on from one spoils its key: {remedy}; or, if nothing newer exists anywhere, \
-                 accept it with `quorate doctor --trust-disk`",
+                "{} is a copy or an old backup, or damaged, and a node that goes on from one spoils its \
+                 key: {remedy}; or, if nothing newer exists anywhere, accept it with \
+                 `quorate doctor --trust-disk`",
                 hosted.data.display()
             );
             Failure::new(Code::Refused, message)

@@ -141,8 +141,8 @@ pub(super) fn checks(hosted: &Hosted, status: &Status, peers: &[PeerStatus]) -> 
     let copy = status.suspect && !node.writable;
     check("directory", !copy, match copy {
         false => "the log is the file that this node has been writing to".into(),
-        true => "looks like a copy or an old backup; nothing is written until a peer has shown that \
-                 nothing is lacking. If nothing newer exists: quorate doctor --trust-disk"
+        true => "a copy or an old backup, or damaged; nothing is written until every member has shown \
+                 that nothing is lacking. If nothing newer exists: quorate doctor --trust-disk"
             .into(),
     });
     let me = hosted.node.id();

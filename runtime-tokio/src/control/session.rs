@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use quorate_runtime_tokio::Node;
-use quorate_runtime_tokio::node::data_dir::{DataDir, DataDirError};
+use quorate_runtime_tokio::node::data_dir::{DataDir, DataDirError, distrust_log};
 use quorate_runtime_tokio::node::{Options, RunningNode};
 use quorate_runtime_tokio::storage::StorageError;
 use tokio::io::BufReader;
@@ -63,9 +63,11 @@ impl Session {
     }
 
     async fn local(data: &Path, opened: DataDir) -> Result<Session, Failure> {
-        let suspect = opened.suspect;
         let (node, running) = Node::start(opened, offline(data)).await.map_err(node_failure)?;
-        let hosted = Hosted { node, data: data.to_owned(), running: false, suspect };
+        if node.was_suspect() {
+            distrust_log(data).map_err(|error| data_dir_failure(&error))?;
+        }
+        let hosted = Hosted { node, data: data.to_owned(), running: false };
         let (_, replies) = mpsc::channel(1);
         Ok(Session::Local(Box::new(Local { hosted, running, replies })))
     }

@@ -11,8 +11,9 @@
 //! entry for a place that it has signed before, and its key is lost for that. The machine cannot see
 //! it; the file system can, mostly: a file that was copied or restored is another file, with another
 //! inode number and another time of birth, and neither is something a backup program can set. `instance`
-//! keeps both. Where they differ, the node starts *suspect*: it reads, and writes nothing until a peer
-//! has shown it its own latest entry, or its owner says that nothing newer exists.
+//! keeps both. Where they differ, the node starts *suspect*: it reads, and writes nothing until every
+//! member has been found to hold no more, or its owner says that nothing newer exists. A log that was
+//! found damaged is treated alike.
 //! (The number of the device would be a third mark, but it changes with a reboot on some systems. A
 //! disk image that is rolled back as a whole is not noticed here.)
 
@@ -87,6 +88,11 @@ pub struct DataDir {
 
 impl DataDir {
     /// Opens the directory at `path`; where there is no node yet, makes one if `create`.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no node and none was to be made, the key is missing or exposed, or the file system
+    /// or the log refuses.
     pub fn open(path: &Path, create: bool) -> Result<DataDir, DataDirError> {
         let key = path.join(IDENTITY_FILE);
         if exists(&key)? {
@@ -117,6 +123,10 @@ impl DataDir {
 }
 
 /// The id of the node in the directory at `path`, which need not be free.
+///
+/// # Errors
+///
+/// Where there is no node, its key is exposed or is none, or the file system refuses.
 pub fn node_id(path: &Path) -> Result<NodeId, DataDirError> {
     let key = path.join(IDENTITY_FILE);
     if !exists(&key)? {
@@ -126,9 +136,31 @@ pub fn node_id(path: &Path) -> Result<NodeId, DataDirError> {
 }
 
 /// Takes the log in the directory at `path` for the latest one from now on.
+///
+/// # Errors
+///
+/// Where the file system refuses.
 pub fn trust_log(path: &Path) -> Result<(), DataDirError> {
     let instance = fingerprint(path)?;
     replace(&path.join(INSTANCE_FILE), instance.as_bytes())
+}
+
+/// Takes the log in the directory at `path` for one that lacks something, until
+/// [`trust_log`].
+///
+/// # Errors
+///
+/// Where the file system refuses.
+pub fn distrust_log(path: &Path) -> Result<(), DataDirError> {
+    let instance = path.join(INSTANCE_FILE);
+    match fs::remove_file(&instance) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(&instance, error)),
+        _ => sync_dir(path),
+    }
+}
+
+fn sync_dir(path: &Path) -> Result<(), DataDirError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| io_at(path, error))
 }
 
 fn is_same_instance(path: &Path) -> Result<bool, DataDirError> {
@@ -173,10 +205,10 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), DataDirError> {
         file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&beside, path)?;
-        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        fs::rename(&beside, path)
     };
-    write().map_err(|error| io_at(path, error))
+    write().map_err(|error| io_at(path, error))?;
+    path.parent().map_or(Ok(()), sync_dir)
 }
 
 fn exists(path: &Path) -> Result<bool, DataDirError> {

@@ -24,6 +24,10 @@ pub struct Synced {
 
 impl Node {
     /// Admits `invited` to the mesh, if it is no member yet, and returns the ticket it joins with.
+    ///
+    /// # Errors
+    ///
+    /// Where this node listens nowhere, or the write is refused.
     pub async fn invite(&self, invited: NodeId) -> Result<Ticket, NodeError> {
         if self.address().is_none() {
             return Err(NodeError::NoAddress);
@@ -38,6 +42,10 @@ impl Node {
     }
 
     /// The ticket of this node's mesh.
+    ///
+    /// # Errors
+    ///
+    /// Where this node listens nowhere, or belongs to no store.
     pub async fn ticket(&self) -> Result<Ticket, NodeError> {
         let address = self.address().ok_or(NodeError::NoAddress)?.to_owned();
         let me = Contact { node: self.id(), address };
@@ -55,6 +63,10 @@ impl Node {
 
     /// Leaves this node's own empty store for the one that `ticket` leads to; returns the store's id.
     /// The store comes with the syncs that follow.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Join`] where this node's own store is in use.
     pub async fn join(&self, ticket: Ticket) -> Result<Hash, NodeError> {
         let (give, take) = oneshot::channel();
         self.handle.with_edge(move |edge, actions| edge.join(ticket, give, actions)).await?;
@@ -62,12 +74,20 @@ impl Node {
     }
 
     /// Removes a node from the mesh: what it writes from now on has no effect. Itself, to leave.
+    ///
+    /// # Errors
+    ///
+    /// Where the write is refused.
     pub async fn remove(&self, node: NodeId) -> Result<quorate_core::entry::Link, NodeError> {
         self.write(vec![Change::Remove { node }]).await
     }
 
     /// Syncs with `peer`, or with every peer that is there, and waits until each was found to hold the
     /// same, or `limit` is over.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn sync(
         &self,
         peer: Option<NodeId>,
@@ -103,6 +123,10 @@ impl Node {
 
     /// Has no link to `peer` until it is called again with `false`; for drills, and for a peer that
     /// misbehaves.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn block(&self, peer: NodeId, block: bool) -> Result<(), NodeError> {
         let contacts = |machine: &Machine| machine.contacts().cloned().collect::<Vec<_>>();
         let contacts = self.handle.query(move |machine, _| contacts(machine)).await?;
@@ -118,6 +142,10 @@ impl Node {
     }
 
     /// Writes on, although the disk may be an old copy: what it lacks is lost for sure.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn trust_disk(&self) -> Result<(), NodeError> {
         self.handle.command(Command::TrustDisk).await?;
         self.handle.query(|_, _| ()).await?;
@@ -125,6 +153,10 @@ impl Node {
     }
 
     /// Waits until this node may write: until it knows, as far as it can, its own latest entry.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn writable(&self) -> Result<(), NodeError> {
         let synced = self.handle.with_edge(|edge, _| edge.synced()).await?;
         loop {
@@ -139,6 +171,10 @@ impl Node {
     }
 
     /// The nodes whose ids begin with `prefix`, of those this node has heard of.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn find(&self, prefix: &str) -> Result<Vec<NodeId>, NodeError> {
         let known = |machine: &Machine| {
             let mut known: BTreeSet<NodeId> = machine.contacts().map(|c| c.node).collect();

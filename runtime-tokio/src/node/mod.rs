@@ -120,29 +120,57 @@ impl Node {
         self.about.address.as_deref()
     }
 
+    /// Whether, at the start, the log looked like an old copy or was found damaged: then nothing is
+    /// written until every member has been found to hold no more, or
+    /// [`trust_disk`](Self::trust_disk).
+    #[must_use]
+    pub fn was_suspect(&self) -> bool {
+        self.about.suspect
+    }
+
     /// Sets the register at `key`. Durable when this returns, as with every write.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
     pub async fn put(&self, key: &[u8], value: &[u8]) -> Result<Link, NodeError> {
         let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         self.write(vec![Change::Put { key, value }]).await
     }
 
     /// Removes what stands at `key`, whatever its type.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
     pub async fn delete(&self, key: &[u8]) -> Result<Link, NodeError> {
         self.write(vec![Change::Delete { key: Bytes::copy_from_slice(key) }]).await
     }
 
     /// Adds `delta` to the counter at `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
     pub async fn add(&self, key: &[u8], delta: i64) -> Result<Link, NodeError> {
         self.write(vec![Change::Add { key: Bytes::copy_from_slice(key), delta }]).await
     }
 
     /// Puts `member` into the set at `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
     pub async fn set_add(&self, key: &[u8], member: &[u8]) -> Result<Link, NodeError> {
         let (key, member) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(member));
         self.write(vec![Change::SetAdd { key, member }]).await
     }
 
     /// Takes `member` out of the set at `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
     pub async fn set_remove(&self, key: &[u8], member: &[u8]) -> Result<Link, NodeError> {
         let (key, member) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(member));
         self.write(vec![Change::SetRemove { key, member }]).await
@@ -161,6 +189,10 @@ impl Node {
     }
 
     /// Begins a watch of the keys that match `pattern`.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn watch(&self, pattern: Pattern) -> Result<watch::Watcher, NodeError> {
         watch::Watcher::begin(self.clone(), pattern).await
     }

@@ -116,11 +116,19 @@ pub struct Keys {
 
 impl Node {
     /// What stands at `key`; `None` for nothing. Shows only what is durable.
+    ///
+    /// # Errors
+    ///
+    /// Where the node has stopped, or what is asked for is damaged on the disk.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Item>, NodeError> {
         self.snapshot().await?.get(key).await
     }
 
     /// The index as it is now, once it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn snapshot(&self) -> Result<Snapshot, NodeError> {
         let parts = self.handle.query(|machine, _| {
             machine.store().map(|store| (store.dag().clone(), store.chains().clone()))
@@ -154,6 +162,10 @@ impl Node {
 
 impl Snapshot {
     /// What stands at `key`; `None` for nothing.
+    ///
+    /// # Errors
+    ///
+    /// Where the node has stopped, or what is asked for is damaged on the disk.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Item>, NodeError> {
         let Reading { found, conflict } = read(&self.dag, key);
         let one = vec![(key.to_vec(), found, conflict)];
@@ -168,6 +180,10 @@ impl Snapshot {
 
     /// The next keys of `keys` after `after`, some hundreds at most, with what stands there; empty at
     /// the end.
+    ///
+    /// # Errors
+    ///
+    /// Where the node has stopped, or what is asked for is damaged on the disk.
     pub async fn page(&self, keys: &Keys, after: Option<&[u8]>) -> Result<Vec<Item>, NodeError> {
         let start = match after {
             // Slots of a key end in 00 01 or 00 02 …; the next key's lie above 00 03.
@@ -186,11 +202,19 @@ impl Snapshot {
     }
 
     /// Every write to `key`, the latest last; at most `limit` of the latest.
+    ///
+    /// # Errors
+    ///
+    /// Where the node has stopped, or what is asked for is damaged on the disk.
     pub async fn history(&self, key: &[u8], limit: usize) -> Result<Vec<Version>, NodeError> {
         self.versions(key, limit, |_| true).await
     }
 
     /// The writes to `key` that nothing has replaced, the winner first.
+    ///
+    /// # Errors
+    ///
+    /// Where the node has stopped, or what is asked for is damaged on the disk.
     pub async fn heads(&self, key: &[u8]) -> Result<Vec<Version>, NodeError> {
         let mut heads = self.versions(key, usize::MAX, |head| head).await?;
         let slots = self.slots(key);
@@ -317,7 +341,7 @@ fn change_of(
     member: Option<&[u8]>,
 ) -> Option<VersionChange> {
     let ops = entry.ops();
-    let found = ops.iter().rev().find_map(|op| match (op, kind) {
+    ops.iter().rev().find_map(|op| match (op, kind) {
         (Op::Put { key: of, value }, Kind::Put) if *of == key => {
             Some(VersionChange::Put(entry.bytes().slice_ref(value)))
         }
@@ -334,6 +358,5 @@ fn change_of(
             Some(VersionChange::SetRemove(m.to_vec()))
         }
         _ => None,
-    });
-    found
+    })
 }

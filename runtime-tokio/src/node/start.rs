@@ -57,11 +57,19 @@ pub struct RunningNode {
 impl RunningNode {
     /// Waits until the node stops by itself, which only an error makes it do. May be dropped at any
     /// await.
+    ///
+    /// # Errors
+    ///
+    /// What made it stop.
     pub async fn stopped(&mut self) -> Result<(), HostError> {
         self.running.stopped().await
     }
 
     /// Stops the node in order: what was written is durable, what was to be sent is sent.
+    ///
+    /// # Errors
+    ///
+    /// Where the log failed, at the end or before.
     pub async fn stop(self) -> Result<(), HostError> {
         self.running.stop().await
     }
@@ -100,21 +108,32 @@ impl Node {
         };
         let running = host::start(setup).await?;
         let handle = running.handle();
-        begin(&handle, alone && !suspect, alone, peers).await?;
+        let suspect = suspect || lost_something(&handle).await?;
+        begin(&handle, suspect, alone, peers).await?;
         let about = Arc::new(About { id, listens, address, suspect });
         Ok((Node { handle, about }, RunningNode { running }))
     }
 }
 
+/// Whether records were found damaged while the log was read.
+async fn lost_something(handle: &Handle<NodeEdge>) -> Result<bool, NodeError> {
+    let lost = |machine: &Machine, edge: &mut NodeEdge| {
+        edge.corruptions() > 0 || machine.status().damaged > 0
+    };
+    Ok(handle.query(lost).await?)
+}
+
 /// What is said to a node first.
 async fn begin(
     handle: &Handle<NodeEdge>,
-    trust_disk: bool,
+    suspect: bool,
     alone: bool,
     peers: Vec<String>,
 ) -> Result<(), NodeError> {
     handle.command(Command::Found).await?;
-    if trust_disk {
+    if suspect {
+        handle.command(Command::SuspectDisk).await?;
+    } else if alone {
         // Waiting for peers would be in vain: there will be none.
         handle.command(Command::TrustDisk).await?;
     }

@@ -48,6 +48,10 @@ pub struct Member {
 
 impl Node {
     /// This node's state. Costs a look at every key, for the digest, outside the node's own task.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn status(&self) -> Result<Status, NodeError> {
         let look = |machine: &core::Node, edge: &mut super::NodeEdge| {
             (machine.store().cloned(), machine.status(), edge.corruptions())
@@ -66,6 +70,7 @@ impl Node {
         let forks = |store: &quorate_core::store::Store| {
             store.forks().values().map(|(fork, proof)| (*fork, proof_hash(proof))).collect()
         };
+        let damaged = node.damaged;
         Ok(Status {
             founding: store.as_ref().map(|store| store.founding()),
             members: store.as_ref().map(members).unwrap_or_default(),
@@ -74,18 +79,27 @@ impl Node {
             digest: store.as_ref().map(|store| store.digest()),
             node,
             host,
-            corrupted,
+            // A damaged record that was read counts in both.
+            corrupted: corrupted.max(damaged),
             suspect: self.about.suspect,
         })
     }
 
     /// A digest of what can be read, once it is durable: equal digests mean equal stores.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn digest(&self) -> Result<Option<Hash>, NodeError> {
         let store = self.handle.query(|machine, _| machine.store().cloned()).await?;
         Ok(store.map(|store| store.digest()))
     }
 
     /// What is known of every peer that is there or was met, and what the host counts.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn peers(&self) -> Result<(Vec<core::PeerStatus>, Metrics), NodeError> {
         let peers = self.handle.query(|machine, _| machine.peers()).await?;
         Ok((peers, self.handle.metrics().await?))

@@ -180,8 +180,7 @@ pub(crate) fn packages(count: usize) -> String {
         let (version, section) = (n % 97, ["libs", "net", "admin", "doc"][n % 4]);
         format!(
             "{{\"key\":\"package-{n:06}\",\"version\":\"1.{version}-2\",\"section\":\"{section}\",\
-             \"description\":\"{:x>300}\"}}\n",
-            n
+             \"description\":\"{n:x>300}\"}}\n"
         )
     };
     (0..count).map(line).collect()
