@@ -173,7 +173,7 @@ async fn host(
 pub(crate) async fn until(mut wanted: impl AsyncFnMut() -> bool) {
     while !wanted().await {
         // The clock must move for anything to happen.
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
