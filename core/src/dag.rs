@@ -25,7 +25,8 @@
 //! set: Shapiro, Preguiça, Baquero, Zawirski, *A comprehensive study of Convergent and Commutative
 //! Replicated Data Types*, 2011, section 3.3.5).
 
-use alloc::boxed::Box;
+mod name;
+
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Bound;
@@ -33,6 +34,8 @@ use core::ops::Bound;
 use crate::cow::{CowMap, CowVec};
 use crate::entry::Op;
 use crate::sigchain::{AuthorNo, Chains, Place};
+
+pub use name::SlotName;
 
 /// What kind of change a write is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +100,7 @@ impl Heads {
 /// Every slot of a store.
 #[derive(Clone, Debug, Default)]
 pub struct Dag {
-    slots: CowMap<Box<[u8]>, Slot>,
+    slots: CowMap<SlotName, Slot>,
 }
 
 impl Dag {
@@ -111,7 +114,7 @@ impl Dag {
         chains: &Chains,
     ) -> Option<SlotName> {
         let (name, write) = write_of(place, op)?;
-        let slot = self.slots.get_or_insert_with(name.0.clone(), Slot::default);
+        let slot = self.slots.get_or_insert_with(name.clone(), Slot::default);
         if chains.chain(place.author).was_overtaken() {
             slot.past.push(write);
             self.recount_slot(&name, chains);
@@ -144,12 +147,12 @@ impl Dag {
     /// The heads of a slot, the winner first.
     #[must_use]
     pub fn heads(&self, name: &SlotName) -> &[Write] {
-        self.slots.get(&name.0[..]).map_or(&[], |slot| slot.heads.as_slice())
+        self.slots.get(name.as_bytes()).map_or(&[], |slot| slot.heads.as_slice())
     }
 
     /// Every write to a slot, whether it counts or not, in no particular order.
     pub fn history(&self, name: &SlotName) -> impl Iterator<Item = Write> {
-        let slot = self.slots.get(&name.0[..]);
+        let slot = self.slots.get(name.as_bytes());
         slot.into_iter().flat_map(|slot| slot.past.iter().chain(slot.heads.as_slice()).copied())
     }
 
@@ -159,7 +162,7 @@ impl Dag {
         from: &'a [u8],
     ) -> impl DoubleEndedIterator<Item = (&'a [u8], &'a [Write])> {
         let range = (Bound::Included(from), Bound::Unbounded);
-        self.slots.range::<[u8]>(range).map(|(name, slot)| (&name[..], slot.heads.as_slice()))
+        self.slots.range::<[u8]>(range).map(|(name, slot)| (name.as_bytes(), slot.heads.as_slice()))
     }
 
     /// How many slots there are, emptied ones included.
@@ -191,14 +194,15 @@ impl Dag {
             .filter(|(_, slot)| {
                 slot.heads.as_slice().iter().any(touched) || slot.past.iter().any(touched)
             })
-            .map(|(name, _)| SlotName(name.clone()))
+            .map(|(name, _)| name.clone())
             .collect();
         names.into_iter().filter(|name| self.recount_slot(name, chains)).collect()
     }
 
     /// *heads = writes that count and that no write that counts replaces*, literally.
     fn recount_slot(&mut self, name: &SlotName, chains: &Chains) -> bool {
-        let slot = self.slots.get_mut(&name.0[..]).expect("only slots that exist are recounted");
+        let slot =
+            self.slots.get_mut(name.as_bytes()).expect("only slots that exist are recounted");
         let before: Vec<Write> = slot.heads.as_slice().to_vec();
         let all: Vec<Write> = slot.past.iter().copied().chain(before.iter().copied()).collect();
         // For each author, the place up to which its writes are replaced: additions, other writes.
@@ -253,107 +257,4 @@ fn write_of(place: Place, op: &Op<'_>) -> Option<(SlotName, Write)> {
         Op::Invite { .. } | Op::Remove { .. } => return None,
     };
     Some((name, Write { place, kind, total }))
-}
-
-/// The name of a slot: a key, or a key and a member of the set there. The encoding keeps the order of
-/// keys: a zero byte in the key becomes `00 ff`, and the key ends in `00 01` (its value) or `00 02` (a
-/// member, which follows), as in FoundationDB's tuple layer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SlotName(Box<[u8]>);
-
-impl SlotName {
-    /// The slot of the register or counter at `key`.
-    #[must_use]
-    pub fn value(key: &[u8]) -> SlotName {
-        SlotName(escape(key, &[0, 1], &[]))
-    }
-
-    /// The slot of `member` in the set at `key`.
-    #[must_use]
-    pub fn member(key: &[u8], member: &[u8]) -> SlotName {
-        SlotName(escape(key, &[0, 2], member))
-    }
-
-    /// Where the slots of keys that start with `prefix` begin.
-    #[must_use]
-    pub fn prefix(prefix: &[u8]) -> Box<[u8]> {
-        escape(prefix, &[], &[])
-    }
-
-    /// The encoded name.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The key and, for a member's slot, the member, of an encoded name.
-    #[must_use]
-    pub fn parts(name: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
-        let mut key = Vec::with_capacity(name.len());
-        let mut rest = name;
-        loop {
-            match rest {
-                [0, 0xff, tail @ ..] => {
-                    key.push(0);
-                    rest = tail;
-                }
-                [0, 2, member @ ..] => return (key, Some(member)),
-                [0, ..] | [] => return (key, None),
-                [byte, tail @ ..] => {
-                    key.push(*byte);
-                    rest = tail;
-                }
-            }
-        }
-    }
-}
-
-fn escape(key: &[u8], end: &[u8], member: &[u8]) -> Box<[u8]> {
-    let zeros = key.iter().filter(|byte| **byte == 0).count();
-    let mut name = Vec::with_capacity(key.len() + zeros + end.len() + member.len());
-    if zeros == 0 {
-        name.extend_from_slice(key);
-    } else {
-        for byte in key {
-            name.push(*byte);
-            if *byte == 0 {
-                name.push(0xff);
-            }
-        }
-    }
-    name.extend_from_slice(end);
-    name.extend_from_slice(member);
-    name.into_boxed_slice()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn a_name_is_read_back(
-            key in proptest::collection::vec(0u8..4, 0..6),
-            member in proptest::option::of(proptest::collection::vec(0u8..4, 0..6)),
-        ) {
-            let name = match &member {
-                Some(member) => SlotName::member(&key, member),
-                None => SlotName::value(&key),
-            };
-            prop_assert_eq!(SlotName::parts(name.as_bytes()), (key, member.as_deref()));
-        }
-
-        #[test]
-        fn names_keep_the_order_of_keys(
-            a in proptest::collection::vec(0u8..3, 0..6),
-            b in proptest::collection::vec(0u8..3, 0..6),
-        ) {
-            let names = (SlotName::value(&a), SlotName::value(&b));
-            prop_assert_eq!(names.0.cmp(&names.1), a.cmp(&b));
-            if b.starts_with(&a) {
-                prop_assert!(SlotName::value(&b).as_bytes().starts_with(&SlotName::prefix(&a)));
-            }
-        }
-    }
 }
