@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_core::store::Change;
-use quorate_sim::{Action, Fault, Kind, Plan, Ratio, Rng, SimTime, Span, Topology, ms, secs};
+use quorate_sim::{Action, Fault, Kind, Plan, Ratio, Rng, SimTime, Topology, ms, secs};
 
 use crate::lies::Lie;
 use crate::mesh::{Expect, Mesh, Op};
@@ -222,19 +222,26 @@ fn equivocation(seed: u64) -> (Mesh, Plan<Op>) {
     (mesh, plan)
 }
 
+/// One node's disk goes back in time, again and again. One only: what two nodes have lost is gone.
 fn old_copy(seed: u64) -> (Mesh, Plan<Op>) {
-    let gap = Span::new(secs(3), secs(9));
     let (mut mesh, mut plan) = mesh(4, Plan::new(at(30)));
-    let swarm = plan.swarm.without(Kind::Crash).without(Kind::WallJump);
-    plan.swarm = swarm.with(Kind::OldCopy, gap, Span::new(ms(100), secs(2)));
+    plan.swarm = plan.swarm.without(Kind::Crash).without(Kind::WallJump);
+    // Orphans of what was lost for good go when their time is up.
+    plan.settle_us = secs(1_500);
     // Half of the hosts can tell that their disk is an old copy; with the others the node may fork
     // its own chain, and the mesh must bear it.
     mesh.suspicious = seed.is_multiple_of(2);
     mesh.expect = Expect { cuts: !mesh.suspicious, ..Expect::default() };
     let victim = (seed / 2 % 4) as usize;
-    plan = plan
-        .fault(at(8), Fault::KeepCopy { node: victim })
-        .fault(at(14), Fault::RestoreOldCopy { node: victim, down_us: ms(500) });
+    let mut rng = Rng::stream(seed, "old copy", 0);
+    for round in 0..3 {
+        let kept = SimTime::ms(6_000 + round * 8_000 + rng.below(3_000));
+        let restored = kept.after_us(ms(1_000 + rng.below(4_000)));
+        let down_us = ms(100 + rng.below(2_000));
+        plan = plan
+            .fault(kept, Fault::KeepCopy { node: victim })
+            .fault(restored, Fault::RestoreOldCopy { node: victim, down_us });
+    }
     (mesh, plan)
 }
 

@@ -18,7 +18,8 @@ use quorate_core::identity::Identity;
 use quorate_core::machine::NodeId;
 use quorate_core::membership::State;
 use quorate_core::node::{
-    Body, Command, Config, Contact, Disconnect, Event, Holds, Node, Notice, Record, Shown, WatchUpdate,
+    Body, Command, Config, Contact, Disconnect, Event, Holds, Node, Notice, Record, Shown,
+    WatchUpdate,
 };
 use quorate_core::store::{Change, Founding, Store, WriteError};
 use quorate_core::value::{Found, scan};
@@ -168,7 +169,10 @@ impl Mesh {
         let elsewhere = |link: &Link| {
             view.machines().any(|(other, actor)| {
                 let chain = actor.node.store().and_then(|store| store.chains().of(&me));
-                other != node && chain.and_then(|chain| chain.hash_at(link.seq)) == Some(link.hash)
+                let held = chain.and_then(|chain| chain.get(link.seq));
+                let durable = |position: u64| position < view.durable(other);
+                other != node
+                    && held.is_some_and(|meta| meta.hash == link.hash && durable(meta.position))
             })
         };
         self.acknowledged.retain(|link| link.author != me || elsewhere(link));
