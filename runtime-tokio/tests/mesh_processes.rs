@@ -149,3 +149,69 @@ async fn a_watch_shows_the_state_and_then_the_changes() {
     watch.wait().unwrap();
     ada.until("the watch is forgotten", |status| status["watches"] == 0).await;
 }
+
+/// Copies a data directory as a backup program does.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+#[tokio::test]
+async fn a_node_restored_from_a_backup_learns_what_it_lacks_before_it_writes() {
+    let (ada, mut ben) = (Place::up(), Place::up());
+    ada.admit(&ben);
+    ben.until("Ben is a member", |status| status["standing"] == "active").await;
+    ben.run(&["put", "before", "the backup"]).ok();
+    ben.terminate();
+    let backup = ben.data.with_extension("backup");
+    copy(&ben.data, &backup);
+    ben.start();
+    ben.run(&["put", "after", "the backup"]).ok();
+    ben.run(&["sync"]).ok();
+    ben.kill();
+
+    std::fs::remove_dir_all(&ben.data).unwrap();
+    copy(&backup, &ben.data);
+    let refused = ben.run(&["put", "too", "early"]).refused(4);
+    assert!(refused.contains("quorate up"), "{refused}");
+    ben.start();
+    ben.until("Ben writes again", |status| status["writable"] == true).await;
+    assert_eq!(ben.run(&["get", "after"]).ok(), "the backup", "fetched from Ada");
+    ben.run(&["put", "again", "at last"]).ok();
+    ben.run(&["sync"]).ok();
+    for place in [&ada, &ben] {
+        let status = place.status();
+        assert_eq!(status["forks"], serde_json::json!([]));
+        assert_eq!(status["digest"], ada.status()["digest"]);
+    }
+    // It is trusted again for good.
+    let trusted = |_: &serde_json::Value| ben.data.join("instance").exists();
+    ben.until("the directory is trusted", trusted).await;
+    ben.kill();
+    ben.run(&["put", "and", "offline"]).ok();
+}
+
+#[tokio::test]
+async fn strangers_and_garbage_are_counted_and_others_served() {
+    use std::io::{Read, Write};
+    let (ada, ben) = (Place::up(), Place::up());
+    let listens = ada.status()["listens"].as_str().unwrap().to_owned();
+    let mut garbage = std::net::TcpStream::connect(&listens).unwrap();
+    garbage.write_all(&[0x55; 4096]).unwrap();
+    // Whatever is answered, the connection ends.
+    let _ = garbage.read_to_end(&mut Vec::new());
+    let counted = |status: &serde_json::Value| status["closed"]["handshake_failed"] == 1;
+    ada.until("the garbage is counted", counted).await;
+
+    // A node with a ticket and without an invitation.
+    let other = Place::new();
+    let ticket = ada.run(&["invite", &other.id]).ok();
+    ben.run(&["join", ticket.trim()]).ok();
+    let refused = |status: &serde_json::Value| {
+        let reasons = status["disconnected"].as_object().unwrap();
+        reasons.keys().any(|reason| reason.starts_with("refused"))
+    };
+    ada.until("the stranger is refused", refused).await;
+    ada.run(&["put", "k", "v"]).ok();
+    assert_eq!(ben.status()["entries"], 0);
+}

@@ -50,15 +50,17 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn exit(failure: &Failure) -> ExitCode {
-    eprintln!("quorate: {failure}");
+    if !failure.message.is_empty() {
+        eprintln!("quorate: {failure}");
+    }
     ExitCode::from(failure.code as u8)
 }
 
-/// The log goes to stderr: what `RUST_LOG` says; else warnings, for a node its comings and goings too,
-/// and more with each `-v`.
+/// The log goes to stderr: what `RUST_LOG` says; else nothing, for a node its peers' comings and goings,
+/// and more with each `-v`. A command's own failure is not logged: its one sentence says it.
 fn start_log(global: &Global, long_lived: bool) -> Result<(), Failure> {
     let level = match (global.verbose, long_lived) {
-        (0, false) => LevelFilter::WARN,
+        (0, false) => LevelFilter::OFF,
         (0, true) | (1, false) => LevelFilter::INFO,
         (1, true) | (2, _) => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
@@ -67,7 +69,7 @@ fn start_log(global: &Global, long_lived: bool) -> Result<(), Failure> {
         Ok(text) if !text.is_empty() => text.parse::<Targets>().map_err(|error| {
             Failure::new(Code::Usage, format!("RUST_LOG=`{text}` is not understood: {error}"))
         })?,
-        _ => Targets::new().with_default(LevelFilter::WARN).with_targets([
+        _ => Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets([
             ("quorate", level),
             ("quorate_core", level),
             ("quorate_runtime_tokio", level),
@@ -220,7 +222,9 @@ fn id(data: &Path, output: &mut Output) -> Result<(), Failure> {
 /// Where the node lives: `--data`, `QUORATE_DATA`, or the user's data directory.
 fn data_dir(global: &Global) -> Result<PathBuf, Failure> {
     if let Some(data) = &global.data {
-        return Ok(data.clone());
+        return std::path::absolute(data).map_err(|error| {
+            Failure::new(Code::Usage, format!("--data `{}`: {error}", data.display()))
+        });
     }
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));

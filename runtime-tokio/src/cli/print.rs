@@ -127,8 +127,10 @@ impl Output {
             Reply::Ticket { ticket, node } => {
                 if self.tty {
                     let node = short(node);
-                    eprintln!("{node} may join now. On that machine:\n\n  quorate join \\");
-                    return writeln!(self.out, "  {ticket}\n");
+                    return writeln!(
+                        self.out,
+                        "{node} may join now. On that machine:\n\nquorate join {ticket}\n"
+                    );
                 }
                 writeln!(self.out, "{ticket}")
             }

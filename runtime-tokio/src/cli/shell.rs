@@ -54,7 +54,9 @@ pub(super) async fn run(data: &Path, global: &Global) -> Result<(), Failure> {
             break;
         }
         last = one(&line, data, global).await;
-        if let Err(failure) = &last {
+        if let Err(failure) = &last
+            && !failure.message.is_empty()
+        {
             eprintln!("{failure}");
         }
     }

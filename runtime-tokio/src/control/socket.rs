@@ -42,7 +42,9 @@ pub(super) fn connect(data: &Path) -> io::Result<Option<UnixStream>> {
             UnixStream::from_std(stream).map(Some)
         }
         Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::ConnectionRefused => Ok(None),
             _ => Err(error),
         },
     }
