@@ -9,7 +9,7 @@ use quorate_core::node::{Command, Contact, Node as Machine};
 use quorate_core::store::{Change, WriteError};
 use quorate_core::ticket::{MAX_TICKET_CONTACTS, Ticket};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::{Node, NodeError};
 
@@ -108,7 +108,8 @@ impl Node {
                     Synced { peer: *peer, in_sync }
                 })
                 .collect();
-            if result.iter().all(|one| one.in_sync) || timeout_at(until, rung).await.is_err() {
+            let left = until.saturating_duration_since(Instant::now());
+            if result.iter().all(|one| one.in_sync) || timeout(left, rung).await.is_err() {
                 return Ok(result);
             }
         }
