@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::sim::SimCommand;
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 not understood, 3 no such key or node, 4 refused, \
 5 no node running or nobody reached, 6 disk, 7 cannot listen.
@@ -143,6 +145,9 @@ pub(super) enum Command {
     Demo,
     /// The same commands, interactively
     Shell,
+    /// Run the scenarios in the simulator: a mesh that is cut, crashed and lied to
+    #[command(subcommand)]
+    Sim(SimCommand),
     /// Print a completion script
     Completions { shell: Shell },
 }

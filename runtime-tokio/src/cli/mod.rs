@@ -9,6 +9,7 @@ mod demo;
 mod import;
 mod print;
 mod shell;
+mod sim;
 mod up;
 
 use std::io::{self, IsTerminal, Read};
@@ -88,6 +89,9 @@ fn start_log(global: &Global, long_lived: bool) -> Result<(), Failure> {
 /// Runs one command.
 async fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { global, command } = cli;
+    if let Command::Sim(command) = command {
+        return sim::run(command, global.json); // needs no data directory
+    }
     let data = data_dir(&global)?;
     let mut output = Output::new(global.json);
     let request = match command {
@@ -178,6 +182,7 @@ fn request(command: Command) -> Result<Request, Failure> {
         | Command::Id
         | Command::Demo
         | Command::Shell
+        | Command::Sim(_)
         | Command::Completions { .. }
         | Command::Import(_)
         | Command::Export { .. } => unreachable!("handled before"),
