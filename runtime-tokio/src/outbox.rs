@@ -108,7 +108,7 @@ where
             match effect {
                 Held::Send(to, message) => self.transmit(to, message),
                 Held::Emit(event) => {
-                    self.at_edge(logged, |edge, actions| edge.event(event, actions))
+                    self.at_edge(logged, |edge, actions| edge.event(event, actions));
                 }
                 Held::Answer(answer) => answer(),
             }

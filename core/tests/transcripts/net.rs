@@ -9,7 +9,7 @@ use quorate_core::machine::{Cx, Effects, Input, Machine, NodeId, Time, WallTime}
 use quorate_core::node::{Command, Config, Event, Message, Node, Notice, Record};
 use quorate_core::store::Change;
 
-use crate::words::Words;
+use crate::words::{Words, reading};
 
 /// How long a message travels, in microseconds.
 const LATENCY_US: u64 = 10_000;
@@ -122,7 +122,7 @@ impl Net {
             Entry::decode(bytes.expect("a register's entry is in the log")).expect("well-formed")
         };
         let store = host.node.store().expect("it has a store");
-        let line = format!("reads: {}", self.words.reading(store, key, entry));
+        let line = format!("reads: {}", reading(store, key, entry));
         self.own(n, &line);
     }
 

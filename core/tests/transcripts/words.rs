@@ -29,7 +29,7 @@ impl Words {
             Message::Detector(detector::Message::Ping { .. } | detector::Message::Pong { .. }) => {
                 return None;
             }
-            Message::Handshake(message) => self.handshake(message),
+            Message::Handshake(message) => handshake(message),
             Message::Sync(message) => {
                 format!("sync {}: {}", message.turn, self.sync(&message.body))
             }
@@ -61,24 +61,6 @@ impl Words {
                 format!("contacts: {}", list(contacts.iter().map(one)))
             }
         })
-    }
-
-    fn handshake(&self, message: &Handshake) -> String {
-        match message {
-            Handshake::Hello { introduction, .. } => format!(
-                "hello: I speak versions {} to {}, and listen at {}",
-                introduction.min_version,
-                introduction.version,
-                introduction.address.as_deref().unwrap_or("no address"),
-            ),
-            Handshake::Welcome { introduction, .. } => format!(
-                "welcome: I speak versions {} to {}, and listen at {}",
-                introduction.min_version,
-                introduction.version,
-                introduction.address.as_deref().unwrap_or("no address"),
-            ),
-            Handshake::Refuse { reason, .. } => format!("refuse: {reason}"),
-        }
     }
 
     fn sync(&self, body: &Body) -> String {
@@ -228,26 +210,6 @@ impl Words {
         format!("closes the link to {}: {reason}", self.name(peer))
     }
 
-    /// What a key holds, by the value each register points to.
-    pub(crate) fn reading(&self, store: &Store, key: &str, value: impl Fn(u64) -> Entry) -> String {
-        let Reading { found, conflict } = read(store.dag(), key.as_bytes());
-        let found = match found {
-            Found::Nothing => "nothing".to_owned(),
-            Found::Counter(value) => value.to_string(),
-            Found::Set(members) => list(members.iter().map(|member| text(member))),
-            Found::Register(write) => {
-                let entry = value(store.meta(&write).position);
-                let put = |op: &Op<'_>| match op {
-                    Op::Put { key: at, value } if *at == key.as_bytes() => Some(text(value)),
-                    _ => None,
-                };
-                entry.ops().iter().find_map(put).unwrap_or_default()
-            }
-        };
-        let conflict = if conflict { ", undecided between concurrent writers" } else { "" };
-        format!("{key} is {found}{conflict}")
-    }
-
     /// The members, as `store` knows them.
     pub(crate) fn members(&self, store: &Store) -> String {
         list(store.membership().iter().map(|(node, member)| {
@@ -258,6 +220,44 @@ impl Words {
             };
             format!("{}{state}", self.name(node))
         }))
+    }
+}
+
+/// What a key holds, by the value each register points to.
+pub(crate) fn reading(store: &Store, key: &str, value: impl Fn(u64) -> Entry) -> String {
+    let Reading { found, conflict } = read(store.dag(), key.as_bytes());
+    let found = match found {
+        Found::Nothing => "nothing".to_owned(),
+        Found::Counter(value) => value.to_string(),
+        Found::Set(members) => list(members.iter().map(|member| text(member))),
+        Found::Register(write) => {
+            let entry = value(store.meta(&write).position);
+            let put = |op: &Op<'_>| match op {
+                Op::Put { key: at, value } if *at == key.as_bytes() => Some(text(value)),
+                _ => None,
+            };
+            entry.ops().iter().find_map(put).unwrap_or_default()
+        }
+    };
+    let conflict = if conflict { ", undecided between concurrent writers" } else { "" };
+    format!("{key} is {found}{conflict}")
+}
+
+fn handshake(message: &Handshake) -> String {
+    match message {
+        Handshake::Hello { introduction, .. } => format!(
+            "hello: I speak versions {} to {}, and listen at {}",
+            introduction.min_version,
+            introduction.version,
+            introduction.address.as_deref().unwrap_or("no address"),
+        ),
+        Handshake::Welcome { introduction, .. } => format!(
+            "welcome: I speak versions {} to {}, and listen at {}",
+            introduction.min_version,
+            introduction.version,
+            introduction.address.as_deref().unwrap_or("no address"),
+        ),
+        Handshake::Refuse { reason, .. } => format!("refuse: {reason}"),
     }
 }
 
