@@ -69,7 +69,7 @@ async fn a_sync_that_was_killed_goes_on_where_it_was_and_a_third_node_needs_no_f
     );
 
     ada.start();
-    ada.run(&["sync"]).ok();
+    ada.synced().await;
     for (place, name) in [(&ada, "Ada"), (&ben, "Ben"), (&cai, "Cai")] {
         place.until(name, |status| status["digest"] == invited).await;
         let exported = place.run(&["export"]).ok();
@@ -83,7 +83,7 @@ async fn members_write_apart_and_merge_and_a_removed_one_is_cut_off() {
     ada.admit(&ben);
     ben.until("Ben is a member", |status| status["standing"] == "active").await;
     ada.run(&["put", "colour", "green"]).ok();
-    ben.run(&["sync"]).ok();
+    ben.synced().await;
     assert_eq!(ben.run(&["get", "colour"]).ok(), "green");
 
     assert_eq!(ada.terminate(), 0);
@@ -102,7 +102,7 @@ async fn members_write_apart_and_merge_and_a_removed_one_is_cut_off() {
     let heads = ben.run(&["heads", "colour", "--json"]).ok();
     assert_eq!(heads.lines().count(), 2, "{heads}");
     ada.run(&["put", "colour", "violet"]).ok();
-    ada.run(&["sync"]).ok();
+    ada.synced().await;
     let settled = ben.run(&["get", "colour"]);
     assert_eq!((&settled.out[..], &settled.err[..]), ("violet", ""));
 
@@ -167,7 +167,7 @@ async fn a_node_restored_from_a_backup_learns_what_it_lacks_before_it_writes() {
     copy(&ben.data, &backup);
     ben.start();
     ben.run(&["put", "after", "the backup"]).ok();
-    ben.run(&["sync"]).ok();
+    ben.synced().await;
     ben.kill();
 
     std::fs::remove_dir_all(&ben.data).unwrap();
@@ -178,7 +178,7 @@ async fn a_node_restored_from_a_backup_learns_what_it_lacks_before_it_writes() {
     ben.until("Ben writes again", |status| status["writable"] == true).await;
     assert_eq!(ben.run(&["get", "after"]).ok(), "the backup", "fetched from Ada");
     ben.run(&["put", "again", "at last"]).ok();
-    ben.run(&["sync"]).ok();
+    ben.synced().await;
     for place in [&ada, &ben] {
         let status = place.status();
         assert_eq!(status["forks"], serde_json::json!([]));

@@ -167,6 +167,11 @@ impl Place {
         }
     }
 
+    /// Waits until the node is connected and a sync finds it and its peers equal.
+    pub(crate) async fn synced(&self) {
+        self.until("in sync", |_| self.run(&["sync"]).code == 0).await;
+    }
+
     /// Makes `other` a member and lets it join.
     pub(crate) fn admit(&self, other: &Place) {
         let ticket = self.run(&["invite", &other.id]).ok();
