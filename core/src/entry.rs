@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
 use crate::hlc::Hlc;
-use crate::identity::{Identity, Signature, Verify};
+use crate::identity::{Claim, Identity, Signature, Verify};
 use crate::machine::NodeId;
 
 /// An entry's format, the first bytes of its header; keeps its signature from meaning anything else.
@@ -248,12 +248,21 @@ impl Entry {
         decode_ops(body).unwrap_or_default()
     }
 
+    /// That the author signed it, to be checked.
+    ///
+    /// # Panics
+    ///
+    /// Never: an entry was signed or decoded, and holds a signature.
+    #[must_use]
+    pub fn claim(&self) -> Claim<'_> {
+        let (message, rest) = self.bytes.split_at(self.header_bytes as usize);
+        claim(&self.header.author, message, rest)
+    }
+
     /// Whether the author's own signature on it is valid.
     #[must_use]
     pub fn is_signed(&self, verify: Verify) -> bool {
-        let (header, rest) = self.bytes.split_at(self.header_bytes as usize);
-        let signature = rest.first_chunk::<64>().map(Signature::from_bytes);
-        signature.is_some_and(|signature| verify(&self.header.author, header, &signature))
+        verify(&[self.claim()])
     }
 }
 
@@ -312,9 +321,8 @@ impl SignedHeader {
     /// Whether the author's own signature on it is valid.
     #[must_use]
     pub fn is_signed(&self, verify: Verify) -> bool {
-        let (header, signature) = self.bytes.split_at(self.bytes.len() - Signature::BYTES);
-        let signature = signature.first_chunk::<64>().map(Signature::from_bytes);
-        signature.is_some_and(|signature| verify(&self.header.author, header, &signature))
+        let (message, rest) = self.bytes.split_at(self.bytes.len() - Signature::BYTES);
+        verify(&[claim(&self.header.author, message, rest)])
     }
 }
 
@@ -354,6 +362,12 @@ impl fmt::Display for EntryError {
 }
 
 impl core::error::Error for EntryError {}
+
+/// That `author` signed `message`, by the signature at the start of `rest`.
+fn claim<'a>(author: &'a NodeId, message: &'a [u8], rest: &[u8]) -> Claim<'a> {
+    let signature = rest.first_chunk::<{ Signature::BYTES }>().expect("a header is signed");
+    Claim { author, message, signature: Signature::from_bytes(signature) }
+}
 
 /// Refuses headers that are out of bounds, or that are not written the one canonical way.
 fn check_header(header: &Header, bytes: &[u8]) -> Result<(), EntryError> {

@@ -4,8 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use quorate_core::identity::{Signature, verify};
-use quorate_core::machine::NodeId;
+use quorate_core::identity::{Claim, verify};
 
 /// How many answers a thread remembers before it starts afresh.
 const MAX_REMEMBERED: usize = 1 << 17;
@@ -15,16 +14,20 @@ thread_local! {
 }
 
 /// Answers as [`verify`] does.
-pub(crate) fn remembered(author: &NodeId, message: &[u8], signature: &Signature) -> bool {
+pub(crate) fn remembered(claims: &[Claim<'_>]) -> bool {
+    claims.iter().all(remembered_one)
+}
+
+fn remembered_one(claim: &Claim<'_>) -> bool {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&author.0);
-    hasher.update(&signature.to_bytes());
-    hasher.update(message);
+    hasher.update(&claim.author.0);
+    hasher.update(&claim.signature.to_bytes());
+    hasher.update(claim.message);
     let key = *hasher.finalize().as_bytes();
     REMEMBERED.with_borrow_mut(|remembered| {
         if remembered.len() >= MAX_REMEMBERED {
             remembered.clear();
         }
-        *remembered.entry(key).or_insert_with(|| verify(author, message, signature))
+        *remembered.entry(key).or_insert_with(|| verify(&[*claim]))
     })
 }
