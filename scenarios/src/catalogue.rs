@@ -276,7 +276,8 @@ fn flood(seed: u64) -> (Mesh, Plan<Op>) {
     mesh.liars.insert(liar);
     mesh.expect = Expect { cuts: true, parked: true, ..Expect::default() };
     for n in 0..4 {
-        plan = plan.op(at(5 + 3 * n), liar, Op::Lie(Lie::Orphans(if n == 0 { 2_200 } else { 150 })));
+        plan =
+            plan.op(at(5 + 3 * n), liar, Op::Lie(Lie::Orphans(if n == 0 { 2_200 } else { 150 })));
         plan = plan.op(at(6 + 3 * n), liar, Op::Lie(Lie::Future(100)));
     }
     (mesh, plan)
