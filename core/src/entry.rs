@@ -14,10 +14,10 @@
 //! The layout is postcard's, fixed by the order of the fields, and canonical: of the several ways to
 //! write an integer only the shortest is accepted, so an entry has exactly one encoding.
 //!
-//! `seq` counts from 1. `prev` is the hash of the entry at `seq - 1`, zero at the start. `parents` are
-//! the entries of *other* authors that this one has seen and replaces (the heads of the keys it
-//! writes), the last one of each author: those before it in its chain are implied, as are the author's
-//! own.
+//! `seq` counts from 1, to [`MAX_SEQ`] at most. `prev` is the hash of the entry at `seq - 1`, zero at
+//! the start. `parents` are the entries of *other* authors that this one has seen and replaces (the
+//! heads of the keys it writes), the last one of each author: those before it in its chain are
+//! implied, as are the author's own.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -48,6 +48,9 @@ pub const MAX_ENTRY_BYTES: usize = MAX_HEADER_BYTES + Signature::BYTES + MAX_BOD
 /// Every entry whose sequence number is a multiple of this must carry a valid signature of its own,
 /// whatever links to it. It bounds the run of entries that a proof of a fork has to show.
 pub const SIGNED_EVERY: u64 = 128;
+
+/// The last place that a chain can have. It leaves room to count on, and a bit for others to use.
+pub const MAX_SEQ: u64 = u64::MAX >> 1;
 
 /// A reference to an entry: a place in a chain, and the hash of what stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -376,10 +379,11 @@ fn check_header(header: &Header, bytes: &[u8]) -> Result<(), EntryError> {
     }
     let ascending = header.parents.windows(2).all(|pair| pair[0].author < pair[1].author);
     let foreign = header.parents.iter().all(|parent| parent.author != header.author);
-    if header.seq == 0
+    let has_place = |seq: u64| (1..=MAX_SEQ).contains(&seq);
+    if !has_place(header.seq)
         || (header.seq == 1) != (header.prev == Hash::ZERO)
         || header.parents.len() > MAX_PARENTS
-        || header.parents.iter().any(|parent| parent.seq == 0)
+        || !header.parents.iter().all(|parent| has_place(parent.seq))
         || !ascending
         || !foreign
     {
@@ -472,6 +476,21 @@ mod tests {
         // A change here is a change of the format: every signature and every hash ever made.
         let hash = alloc::format!("{} {} bytes", entry().hash(), entry().bytes().len());
         insta::assert_snapshot!(hash);
+    }
+
+    #[test]
+    fn a_place_beyond_the_last_is_refused() {
+        let decode = |seq: u64, cited: u64| {
+            let parent = Link { author: NodeId([9; 32]), seq: cited, hash: Hash([8; 32]) };
+            let (store, prev, hlc) = (Hash::ZERO, Hash([2; 32]), Hlc(1));
+            let (parents, ops) = (alloc::vec![parent], [Op::Delete { key: b"k" }]);
+            let draft = Draft { store, seq, prev, parents, hlc, ops: &ops };
+            Entry::decode(Entry::sign(&Identity::from_seed([3; 32]), draft)?.bytes().clone())
+        };
+        assert!(decode(MAX_SEQ, MAX_SEQ).is_ok());
+        assert_eq!(decode(MAX_SEQ + 1, 1), Err(EntryError::Malformed));
+        assert_eq!(decode(2, u64::MAX), Err(EntryError::Malformed));
+        assert_eq!(decode(2, 0), Err(EntryError::Malformed));
     }
 
     #[test]
