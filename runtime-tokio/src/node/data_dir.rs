@@ -105,15 +105,13 @@ impl DataDir {
         if !create {
             return Err(DataDirError::Missing(path.to_owned()));
         }
-        let make = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        make.map_err(|error| io_at(path, error))?;
+        make_private(path)?;
         // The key comes last: a directory with a key is complete.
         let storage = Storage::open(path)?;
         if storage.next_position() > 0 {
             return Err(DataDirError::NoKey(path.to_owned()));
         }
-        fs::set_permissions(path, Permissions::from_mode(0o700))
-            .map_err(|error| io_at(path, error))?;
+        restrict(&path.join(FILE_NAME), 0o600)?;
         trust_log(path)?;
         let mut seed = [0; SEED_BYTES];
         getrandom::fill(&mut seed).expect("the system has randomness");
@@ -157,6 +155,19 @@ pub fn distrust_log(path: &Path) -> Result<(), DataDirError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(&instance, error)),
         _ => sync_dir(path),
     }
+}
+
+/// Makes the directory at `path` its owner's alone; unless it holds something already, for then it may
+/// be one that others use.
+fn make_private(path: &Path) -> Result<(), DataDirError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| io_at(path, error))?;
+    let mut inside = fs::read_dir(path).map_err(|error| io_at(path, error))?;
+    if inside.next().is_none() { restrict(path, 0o700) } else { Ok(()) }
+}
+
+fn restrict(path: &Path, mode: u32) -> Result<(), DataDirError> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| io_at(path, error))
 }
 
 fn sync_dir(path: &Path) -> Result<(), DataDirError> {
@@ -245,6 +256,22 @@ mod tests {
         assert_eq!((again.seed, again.suspect), (seed, false));
         let id = node_id(&path).unwrap();
         assert_eq!(id, quorate_core::identity::Identity::from_seed(seed).id());
+    }
+
+    #[test]
+    fn a_directory_that_holds_other_things_keeps_its_permissions() {
+        let temp = tempfile::tempdir().unwrap();
+        let (shared, empty) = (temp.path().join("shared"), temp.path().join("empty"));
+        for path in [&shared, &empty] {
+            fs::create_dir(path).unwrap();
+            restrict(path, 0o755).unwrap();
+        }
+        fs::write(shared.join("other"), b"").unwrap();
+        for (path, expected) in [(&shared, 0o755), (&empty, 0o700)] {
+            drop(DataDir::open(path, true).unwrap());
+            assert_eq!(mode(path), expected);
+            assert_eq!(mode(&path.join(FILE_NAME)), 0o600);
+        }
     }
 
     #[test]
