@@ -332,31 +332,31 @@ impl Store {
     }
 
     /// Takes entries that a peer sent.
-    pub fn ingest(&mut self, batch: Vec<Entry>, arrival: Arrival, out: &mut Vec<Outcome>) {
+    pub fn ingest(&mut self, mut batch: Vec<Entry>, arrival: Arrival, out: &mut Vec<Outcome>) {
         let Arrival { from, now, wall } = arrival;
-        let new: Vec<Entry> = batch.into_iter().filter(|entry| !self.has(entry)).collect();
+        batch.retain(|entry| !self.has(entry));
         let named_prev = |author: &NodeId, seq| {
             let next = self.orphans.get(author, seq + 1)?;
             Some(next.entry.header().prev)
         };
-        let authentic = authenticate(&new, self.verify, named_prev);
+        let mut authentic = authenticate(&batch, self.verify, named_prev).into_iter();
         let mut conflicts = BTreeSet::new();
-        for (at, entry) in new.iter().enumerate() {
+        let mut batch = batch.into_iter();
+        while let (Some(entry), Some(authentic)) = (batch.next(), authentic.next()) {
             let link = entry.link();
-            if !authentic[at] {
+            if !authentic {
                 out.push(Outcome::Refused { link, from, reason: Refusal::NotAuthentic });
                 continue;
             }
-            if self.contradicts(entry) {
+            if self.contradicts(&entry) {
                 // One conflict of an author is as good as many: the first stands lowest.
                 if !conflicts.insert(link.author) {
                     continue;
                 }
-                let theirs = self.story(&new[at..]);
+                let theirs = self.story(&entry, batch.as_slice());
                 out.push(Outcome::Conflict { author: link.author, seq: link.seq, theirs });
                 continue;
             }
-            let entry = entry.clone();
             let incoming = Incoming { entry, from, since: now, position: None };
             self.settle(VecDeque::from([incoming]), wall, out);
         }

@@ -42,13 +42,13 @@ impl Store {
         member && (held || waiting.is_some_and(|orphan| orphan.entry.hash() != hash))
     }
 
-    /// The run of signed headers that starts with the first of `entries`, as far as they and the
+    /// The run of signed headers that starts with `first`, as far as the entries after it and the
     /// orphans link.
-    pub(super) fn story(&self, entries: &[Entry]) -> Vec<Bytes> {
-        let mut last = entries[0].link();
-        let mut run = alloc::vec![entries[0].head()];
+    pub(super) fn story(&self, first: &Entry, after: &[Entry]) -> Vec<Bytes> {
+        let mut last = first.link();
+        let mut run = alloc::vec![first.head()];
         let waiting = self.orphans.of(last.author, last.seq + 1).map(|orphan| &orphan.entry);
-        for entry in entries[1..].iter().chain(waiting).take(2 * MAX_PROOF_RUN) {
+        for entry in after.iter().chain(waiting).take(2 * MAX_PROOF_RUN) {
             let header = entry.header();
             let follows =
                 (header.author, header.seq, header.prev) == (last.author, last.seq + 1, last.hash);
