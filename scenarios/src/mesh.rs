@@ -82,6 +82,8 @@ pub struct Mesh {
     last: Vec<Option<Link>>,
     acknowledged: Vec<Link>,
     durable: Vec<u64>,
+    /// Nodes that have lost what was durable.
+    lossy: BTreeSet<usize>,
     tickets: u64,
     imported: u32,
     /// What each node's watcher was told.
@@ -108,6 +110,7 @@ impl Mesh {
             last: vec![None; nodes],
             acknowledged: Vec::new(),
             durable: vec![0; nodes],
+            lossy: BTreeSet::new(),
             tickets: 0,
             imported: 0,
             watched: vec![None; nodes],
@@ -177,6 +180,7 @@ impl Mesh {
         };
         self.acknowledged.retain(|link| link.author != me || elsewhere(link));
         self.last[node] = None;
+        self.lossy.insert(node);
     }
 
     /// The nodes that must end equal.
@@ -248,6 +252,26 @@ impl Mesh {
         stores.iter().try_for_each(|(node, store)| self.check_store(*node, store))
     }
 
+    /// Nobody holds of another's chain what a crash of that other could still take back.
+    fn check_revealed(&self, node: usize, view: &View<'_, Self>) -> Result<(), String> {
+        let Some(store) = view.machine(node).and_then(|actor| actor.node.store()) else {
+            return Ok(());
+        };
+        let others = (0..self.nodes).filter(|other| {
+            *other != node && !self.liars.contains(other) && !self.lossy.contains(other)
+        });
+        for other in others {
+            let id = self.identities[other].id();
+            let own = view.machine(other).and_then(|actor| actor.node.store()?.chains().of(&id));
+            let (Some(own), Some(copy)) = (own, store.chains().of(&id)) else { continue };
+            let durable = own.get(copy.held()).map(|meta| meta.position < view.durable(other));
+            if copy.held() > 0 && durable != Some(true) {
+                return Err(format!("node {node} holds what node {other} could still lose"));
+            }
+        }
+        Ok(())
+    }
+
     /// What was acknowledged is there, and forks that were planted are known.
     fn check_store(&self, node: usize, store: &Store) -> Result<(), String> {
         let liars: Vec<NodeId> =
@@ -299,6 +323,7 @@ fn noticed(notice: &Notice, cx: &mut HostCx<'_, Mesh>) {
         Notice::Suspect(_) => cx.mark("peer suspected"),
         Notice::Refused { .. } => cx.mark("entry refused"),
         Notice::Parked(_) => cx.mark("entry parked"),
+        Notice::Released => cx.mark("entry released"),
         Notice::Forked(_) => cx.mark("fork proven"),
         Notice::Cut { .. } => cx.mark("chain cut"),
         Notice::Members => cx.mark("members changed"),
@@ -440,6 +465,7 @@ impl System for Mesh {
     }
 
     fn invariant(&mut self, node: usize, view: &View<'_, Self>) -> Result<(), String> {
+        self.check_revealed(node, view)?;
         let (Some(actor), Some(link)) = (view.machine(node), self.last[node]) else {
             return Ok(());
         };

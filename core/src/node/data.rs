@@ -199,6 +199,7 @@ impl Node {
                 Outcome::Released(_) => {
                     let position = self.next_position();
                     self.persist(step, position, Body::Released);
+                    step.notice(Notice::Released);
                 }
                 Outcome::Refused { link, reason, .. } => self.refused(step, link, from, reason),
                 Outcome::Conflict { author, seq, theirs } => {

@@ -330,6 +330,8 @@ pub enum Notice {
     },
     /// An entry claims to be from the future, and waits.
     Parked(Link),
+    /// Entries that waited for the clock were let go.
+    Released,
     /// An author signed two entries for one place.
     Forked(Fork),
     /// A chain ends at another place now, or no longer ends.

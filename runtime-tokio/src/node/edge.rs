@@ -179,6 +179,7 @@ fn tell(notice: &Notice) {
             let author = link.author.short();
             warn!(%author, seq = link.seq, "entry from the future is held back; whose clock is wrong?");
         }
+        Notice::Released => info!("entries that were held back now count"),
         Notice::Forked(fork) => {
             let author = fork.author.short();
             warn!(%author, seq = fork.seq, "author signed two entries for one place");
@@ -195,6 +196,7 @@ fn tell(notice: &Notice) {
             info!(peer = %peer.short(), %reason, "sync broke off, will be retried");
         }
         Notice::Damaged(position) => warn!(position, "a stored record is damaged"),
-        Notice::InSync(peer) => debug!(peer = %peer.short(), "in sync"),
+        // `InSync`, and whatever else is of interest only to whoever looks closely.
+        other => debug!(notice = ?other),
     }
 }
