@@ -283,7 +283,7 @@ impl<'a> Peer<'a> {
             0 => transfer::Message::Ack { serial },
             _ => {
                 let entries = self.entries();
-                transfer::Message::Page { serial, entries, last: self.byte() % 2 == 0 }
+                transfer::Message::Page { serial, entries, last: self.byte().is_multiple_of(2) }
             }
         };
         self.say(Message::Transfer(message));
@@ -312,11 +312,11 @@ impl<'a> Peer<'a> {
             0 => sync::Body::Offer { digest: self.hash(), chains: self.number() },
             1 => sync::Body::More { cells: self.number() as u32 },
             2 => sync::Body::Fetch,
-            3 => sync::Body::Tell { tips: self.tips(), last: self.byte() % 2 == 0 },
+            3 => sync::Body::Tell { tips: self.tips(), last: self.byte().is_multiple_of(2) },
             4 => {
                 let (tips, count) = (self.tips(), self.below(5));
                 let unknown = (0..count).map(|_| Id(self.number())).collect();
-                sync::Body::Differ { tips, unknown, last: self.byte() % 2 == 0 }
+                sync::Body::Differ { tips, unknown, last: self.byte().is_multiple_of(2) }
             }
             5 => sync::Body::Same,
             6 => {
@@ -329,7 +329,7 @@ impl<'a> Peer<'a> {
                 let cells = (0..count).map(|_| cell(self)).collect();
                 sync::Body::Cells { nonce: Nonce([self.byte(); 8]), chains: self.number(), cells }
             }
-            7 => sync::Body::Whole { tips: self.tips(), last: self.byte() % 2 == 0 },
+            7 => sync::Body::Whole { tips: self.tips(), last: self.byte().is_multiple_of(2) },
             8 => sync::Body::Ask,
             _ => {
                 let count = self.below(4);
@@ -356,7 +356,7 @@ impl<'a> Peer<'a> {
 
     fn hunt(&mut self) {
         let author = self.author();
-        let message = if self.byte() % 2 == 0 {
+        let message = if self.byte().is_multiple_of(2) {
             let count = self.below(20);
             let mut points: Vec<(u64, [u8; 16])> =
                 (0..count).map(|_| (self.number(), self.hash().prefix())).collect();
