@@ -41,7 +41,7 @@ const MAX_ANSWERS: usize = 1_024;
 /// Where the node breaks one of its promises.
 #[must_use]
 pub fn hostile(program: &[u8]) -> bool {
-    let mut peer = Peer::new(program);
+    let mut peer = Peer { rest: program, ..beginning() };
     for _ in 0..MAX_ACTS {
         if peer.rest.is_empty() {
             break;
@@ -52,6 +52,15 @@ pub fn hostile(program: &[u8]) -> bool {
     true
 }
 
+/// A node with a peer and an entry or two, from which every program begins.
+fn beginning() -> Peer<'static> {
+    thread_local! {
+        static BEGINNING: Peer<'static> = Peer::new();
+    }
+    BEGINNING.with(Clone::clone)
+}
+
+#[derive(Clone)]
 struct Peer<'a> {
     rest: &'a [u8],
     host: Host,
@@ -70,8 +79,8 @@ struct Peer<'a> {
     thrown_out: bool,
 }
 
-impl<'a> Peer<'a> {
-    fn new(program: &'a [u8]) -> Peer<'a> {
+impl Peer<'_> {
+    fn new() -> Self {
         let mut host = Host::new(1);
         let (me, sibling) = (Identity::from_seed([2; 32]), Identity::from_seed([3; 32]));
         host.step(Input::Start);
@@ -85,7 +94,7 @@ impl<'a> Peer<'a> {
             host.log.values().filter_map(|record| Entry::decode(record.entry()?).ok()).collect();
         let (heard, session) = (Vec::new(), Nonce([0; 8]));
         let mut peer = Peer {
-            rest: program,
+            rest: &[],
             host,
             me,
             sibling,
