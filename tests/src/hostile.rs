@@ -536,3 +536,23 @@ fn hello((_, message): &(NodeId, Message)) -> Option<u64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_is_listened_to() {
+        let mut peer = beginning();
+        let applied = |peer: &Peer<'_>| peer.host.node.status().applied;
+        let before = applied(&peer);
+        assert!(!peer.thrown_out, "it is let in");
+        let news: Vec<Bytes> = peer.entries.iter().map(|entry| entry.bytes().clone()).collect();
+        peer.say(Message::News(News(news)));
+        assert_eq!(applied(&peer), before + 6, "the sibling's entries are taken from it");
+        let session = Nonce([1; 8]);
+        let body = sync::Body::Offer { digest: Hash::ZERO, chains: 1 };
+        peer.say(Message::Sync(sync::Message { session, turn: 0, body }));
+        assert!(matches!(peer.heard[..], [Message::Sync(_)]), "it is answered: {:?}", peer.heard);
+    }
+}
