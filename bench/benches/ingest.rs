@@ -9,7 +9,7 @@ use ed25519_dalek::VerifyingKey;
 use quorate_bench::workload::{WALL, Workload, encoded};
 use quorate_bench::{rate, rounds, thousands, timed};
 use quorate_core::entry::Entry;
-use quorate_core::identity::{Signature, verify};
+use quorate_core::identity::{Claim, Signature, verify};
 use quorate_core::machine::Time;
 use quorate_core::store::{Arrival, Outcome, Store};
 
@@ -39,7 +39,12 @@ fn main() {
     let signed: Vec<_> = unlinked.iter().map(signed).collect();
     let mut strict = || timed(|| assert!(signed.iter().all(verify_strict))).0;
     let mut ours = || timed(|| assert!(unlinked.iter().all(|entry| entry.is_signed(verify)))).0;
-    let [linked_time, decoded, batches, singly, raw, own] = rounds(
+    let mut at_once = || {
+        let all = unlinked.chunks(PAGE).map(|page| page.iter().map(Entry::claim).collect());
+        let all: Vec<Vec<Claim<'_>>> = all.collect();
+        timed(|| assert!(all.iter().all(|page| verify(page)))).0
+    };
+    let [linked_time, decoded, batches, singly, raw, own, at_once] = rounds(
         ROUNDS,
         [
             &mut ingest_linked,
@@ -48,6 +53,7 @@ fn main() {
             &mut ingest_singly,
             &mut strict,
             &mut ours,
+            &mut at_once,
         ],
     );
     let raw = rate(SIGNERS, raw);
@@ -62,7 +68,8 @@ fn main() {
         SIGNERS,
         Duration::from_secs_f64(SIGNERS as f64 / raw),
     );
-    show("identity::verify, keys from bytes", SIGNERS, own);
+    show("identity::verify, one by one", SIGNERS, own);
+    show(&format!("identity::verify, {PAGE} by as many authors at once"), SIGNERS, at_once);
     show(&format!("ingest, linked, pages of {PAGE} by one author"), PAGE * PAGES, linked_time);
     show("  of which decoding", PAGE * PAGES, decoded);
     show(&format!("ingest, unlinked, pages of {PAGE} by as many authors"), SIGNERS, batches);
