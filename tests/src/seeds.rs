@@ -132,7 +132,7 @@ impl Meeting {
             self.input(a, Input::Link { peer: self.ids[b], up: true });
             self.input(b, Input::Link { peer: self.ids[a], up: true });
         }
-        self.pass(4_000);
+        self.pass(40_000);
         self.write(1, vec![Change::Put { key: "shape".into(), value: "round".into() }]);
         self.pass(1_000);
         // Node 2 misses two pushes, and gets the third: a gap.

@@ -119,6 +119,8 @@ async fn pair() -> (Machine, Machine) {
     let (a, b) = (one.node().await, two.node().await);
     b.join(a.invite(b.id()).await.expect("invited")).await.expect("joined");
     converge(&a, &b).await;
+    // A newcomer first learns whether its key has written here before.
+    b.writable().await.expect("b runs");
     (one, two)
 }
 

@@ -112,6 +112,10 @@ impl Mesh {
                 node.join(nodes[0].invite(node.id()).await?).await?;
             }
             converge(&nodes).await;
+            for node in &nodes {
+                // A newcomer first learns whether its key has written here before.
+                node.writable().await?;
+            }
             Ok(())
         });
     }
