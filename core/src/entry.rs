@@ -410,7 +410,15 @@ fn check_ops(ops: &[Op<'_>]) -> Result<(), EntryError> {
         Op::SetAdd { key, member } | Op::SetRemove { key, member } => fits(key) && fits(member),
         Op::Invite { .. } | Op::Remove { .. } => true,
     });
-    if fine { Ok(()) } else { Err(EntryError::KeyLength) }
+    let within = ops.iter().all(|op| match op {
+        Op::Remove { height, .. } => *height <= MAX_SEQ,
+        _ => true,
+    });
+    match (fine, within) {
+        (true, true) => Ok(()),
+        (false, _) => Err(EntryError::KeyLength),
+        (true, false) => Err(EntryError::Malformed),
+    }
 }
 
 /// A postcard sink that keeps nothing and compares what is written with what was read.

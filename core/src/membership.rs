@@ -29,7 +29,8 @@ use serde::{Deserialize, Serialize};
 use crate::hash::Hash;
 use crate::machine::NodeId;
 
-/// The most members a mesh can have; later invitations have no effect.
+/// The most members a mesh can have. Of the invitations beyond that, those farthest from the founder
+/// have no effect, and among equals those of the highest ids.
 pub const MAX_MEMBERS: usize = 100_000;
 
 /// An invitation or a removal, as an entry states it.
@@ -135,7 +136,7 @@ impl Membership {
         let mut removals: BTreeMap<NodeId, u64> = BTreeMap::new();
         let mut level = alloc::vec![(self.founder, self.founder)];
         let mut depth = 0;
-        while !level.is_empty() && members.len() + level.len() <= MAX_MEMBERS {
+        while !level.is_empty() {
             for (node, invited_by) in &level {
                 let limit = self.limit(node, removals.get(node), forks.get(node));
                 let (limit, state) = limit;
@@ -156,7 +157,7 @@ impl Membership {
                     }
                 }
             }
-            level = next.into_iter().collect();
+            level = next.into_iter().take(MAX_MEMBERS - members.len()).collect();
             depth += 1;
         }
         self.members = members;
@@ -177,12 +178,13 @@ impl Membership {
             .find(|(_, act)| matches!(act, Act::Remove { node: who, .. } if who == node))
             .map(|(seq, _)| seq)
             .filter(|seq| bound.is_none_or(|bound| *seq <= bound));
-        match (left, removed, fork) {
-            (None, None, None) => (None, State::Active),
-            (Some(seq), _, None) => (Some(seq), State::Removed),
-            (left, _, Some(_)) => (left.or(bound), State::Forked),
-            (None, removed, None) => (removed, State::Removed),
-        }
+        // Who was removed, or left, stays so if it forks as well.
+        let state = match (left.or(removed), fork) {
+            (Some(_), _) => State::Removed,
+            (None, Some(_)) => State::Forked,
+            (None, None) => State::Active,
+        };
+        (left.or(bound), state)
     }
 
     /// What `author` stated up to `limit`.

@@ -53,6 +53,8 @@ pub use status::{PeerStatus, Status};
 
 /// How long a start waits to learn its own tip from a peer before it writes, in milliseconds.
 pub const OWN_TIP_WAIT_MS: u64 = 2_000;
+/// How long it waits at most, while peers are there but none has been found equal, in milliseconds.
+pub const OWN_TIP_WAIT_MAX_MS: u64 = 10_000;
 /// The most writes that wait for that.
 pub const MAX_WAITING_WRITES: usize = 1024;
 /// The most reads of bodies under way.
@@ -92,8 +94,8 @@ pub struct Node {
     transfer: Transfer,
     spread: Spread,
     watches: Watches,
-    /// Open peers, and how many of the entries they brought were refused.
-    open: BTreeMap<NodeId, u32>,
+    /// The peers that are there and accepted.
+    open: BTreeMap<NodeId, Peer>,
     /// Where members were met, and the record that says so; none for those whom the ticket named.
     contacts: BTreeMap<NodeId, (Contact, Option<u64>)>,
     /// Whom to trust while nothing is known of the store's members.
@@ -110,6 +112,10 @@ pub struct Node {
     unpark_at: Option<Time>,
     /// How many records were found to hold something else than was written.
     damaged: u64,
+    /// Where the log was found damaged when it was read.
+    holes: Vec<u64>,
+    /// When the node was started.
+    started: Time,
     refused: BTreeMap<Refusal, u64>,
     disconnected: BTreeMap<Disconnect, u64>,
 }
@@ -119,12 +125,23 @@ pub struct Node {
 enum Guard {
     /// Not started.
     Down,
-    /// Waiting to learn its own tip from a peer, until then at the latest.
+    /// Waiting to learn its own tip from a peer, until then if nobody is there.
     Learning(Time),
+    /// Joined: waiting to learn whether the key it joined with has written here before.
+    Joining,
     /// The disk may be an old copy: waiting until every member has been heard.
     Suspect,
     /// Its own chain is whole, as far as can be known.
     Whole,
+}
+
+/// What is remembered of an open peer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Peer {
+    /// How many of the entries it brought were refused since a sync found us equal.
+    strikes: u32,
+    /// Whether the transfer that it is sending has brought anything new.
+    brought: bool,
 }
 
 /// What bodies are read for.
@@ -186,6 +203,8 @@ impl Node {
             logged: 0,
             unpark_at: None,
             damaged: 0,
+            holes: Vec::new(),
+            started: Time::ZERO,
             refused: BTreeMap::new(),
             disconnected: BTreeMap::new(),
         }
@@ -205,6 +224,7 @@ impl Node {
 
     fn start(&mut self, step: &mut Step<'_>) {
         let Cx { now, .. } = step.cx;
+        self.started = now;
         self.feed_handshake(step, Input::Start);
         self.feed_detector(step, Input::Start);
         self.feed_sync(step, Input::Start);
@@ -322,7 +342,12 @@ impl Node {
         if let Guard::Learning(until) = self.guard
             && until <= now
         {
-            self.own_chain_is_whole(step);
+            let at_most = self.started.after_ms(OWN_TIP_WAIT_MAX_MS);
+            if self.open.is_empty() || now >= at_most {
+                self.own_chain_is_whole(step);
+            } else {
+                self.guard = Guard::Learning(now.after_ms(OWN_TIP_WAIT_MS).min(at_most));
+            }
         }
     }
 
@@ -415,6 +440,13 @@ impl Node {
         entries
     }
 
+    /// The record at `position` is not what was written: what it held is fetched again from others.
+    /// It stays in the log, a warning to the next start too, until nothing is lacking any more.
+    fn found_damaged(&mut self, position: u64) {
+        self.damaged += 1;
+        self.holes.push(position);
+    }
+
     /// Appends a record.
     fn persist(&mut self, step: &mut Step<'_>, position: u64, body: Body) {
         assert_eq!(position, self.logged, "records are written in the order of their positions");
@@ -465,34 +497,34 @@ impl Machine for Node {
     fn restore(&mut self, record: Record) {
         let Record { position, wall, body } = record;
         self.logged = position + 1;
+        let mut outcomes = Vec::new();
         match (body, &mut self.store) {
-            (Body::Founding { founding, contacts }, _) => {
-                self.adopt(founding, contacts);
-            }
-            (Body::Entry(bytes), Some(store)) => {
-                // A record that is not an entry any more was damaged: its place is fetched again.
-                match Entry::decode(bytes) {
-                    Ok(entry) => {
-                        let outcomes = store.restore(entry, position, wall);
-                        self.forgotten.extend(outcomes.iter().filter_map(data::forgotten));
-                    }
-                    Err(_) => {
-                        store.restore_position(position);
-                        self.damaged += 1;
-                    }
+            (Body::Founding { founding, contacts }, _) => self.adopt(founding, contacts),
+            (Body::Entry(bytes), Some(store)) => match Entry::decode(bytes) {
+                Ok(entry) => outcomes = store.restore(entry, position, wall),
+                Err(_) => {
+                    store.restore_position(position);
+                    self.found_damaged(position);
                 }
-            }
+            },
             (Body::Released, Some(store)) => {
-                store.unpark(wall, &mut Vec::new());
+                store.unpark(wall, &mut outcomes);
                 store.restore_position(position);
             }
-            (Body::Proof(proof), Some(store)) => store.restore_proof(proof, position, wall),
+            (Body::Proof(proof), Some(store)) => {
+                outcomes = store.restore_proof(proof, position, wall);
+            }
             (Body::Contact(contact), Some(store)) => {
                 store.restore_position(position);
                 self.remember(contact, Some(position));
             }
+            (Body::Damaged, Some(store)) => {
+                store.restore_position(position);
+                self.found_damaged(position);
+            }
             (_, None) => {}
         }
+        self.forgotten.extend(outcomes.iter().filter_map(data::forgotten));
     }
 
     fn handle(&mut self, cx: Cx, input: Input<Self>, fx: &mut dyn Effects<Self>) {
@@ -513,7 +545,7 @@ impl Machine for Node {
     fn deadline(&self) -> Option<Time> {
         let guard = match self.guard {
             Guard::Learning(until) => Some(until),
-            Guard::Down | Guard::Suspect | Guard::Whole => None,
+            Guard::Down | Guard::Joining | Guard::Suspect | Guard::Whole => None,
         };
         [
             self.handshake.deadline(),

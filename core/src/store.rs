@@ -344,6 +344,10 @@ impl Store {
         let mut batch = batch.into_iter();
         while let (Some(entry), Some(authentic)) = (batch.next(), authentic.next()) {
             let link = entry.link();
+            if entry.header().store != self.id {
+                out.push(Outcome::Refused { link, from, reason: Refusal::WrongStore });
+                continue;
+            }
             if !authentic {
                 out.push(Outcome::Refused { link, from, reason: Refusal::NotAuthentic });
                 continue;
@@ -376,11 +380,18 @@ impl Store {
     }
 
     /// Takes back a proof from the log. One that does not hold any more is a damaged record: skipped.
-    pub fn restore_proof(&mut self, proof: ForkProof, position: u64, wall: WallTime) {
+    pub fn restore_proof(
+        &mut self,
+        proof: ForkProof,
+        position: u64,
+        wall: WallTime,
+    ) -> Vec<Outcome> {
+        let mut out = Vec::new();
         self.next_position = position;
         // A proof that was superseded later is in the log before its successor, so this order is right.
-        let _ = self.prove(proof, wall, &mut Vec::new());
+        let _ = self.prove(proof, wall, &mut out);
         self.next_position = position + 1;
+        out
     }
 
     /// Takes back the position of a record that is not an entry's.

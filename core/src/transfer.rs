@@ -89,6 +89,8 @@ struct Outgoing {
     ranges: BTreeMap<NodeId, (u64, u64)>,
     /// The same chains, by the clock of their next entry.
     order: BTreeSet<(Hlc, NodeId)>,
+    /// Up to where each chain was put on pages since nothing was last under way.
+    sent: BTreeMap<NodeId, u64>,
     serial: u64,
     /// Pages that wait for bodies.
     reading: BTreeSet<u64>,
@@ -107,8 +109,19 @@ impl Transfer {
         self.peers.remove(&peer);
     }
 
-    /// Sends `range` to `peer`, as far as it is held and counts.
-    pub fn serve(&mut self, peer: NodeId, range: Range, chains: &Chains) {
+    /// Sends `range` to `peer`, as far as it is held and counts, but for what is on its way there: the
+    /// sync that found it missing may have looked before it arrived.
+    pub fn serve(&mut self, peer: NodeId, mut range: Range, chains: &Chains) {
+        let Some(outgoing) = self.peers.get(&peer) else { return };
+        if let Some(sent) = outgoing.sent.get(&range.author) {
+            range.from = range.from.max(sent + 1);
+        }
+        self.serve_again(peer, range, chains);
+    }
+
+    /// Sends `range` to `peer`, as far as it is held and counts, whether it was sent before or not: the
+    /// peer asks because it was lost.
+    pub fn serve_again(&mut self, peer: NodeId, range: Range, chains: &Chains) {
         let Some(outgoing) = self.peers.get_mut(&peer) else { return };
         let Some(chain) = chains.of(&range.author) else { return };
         let to = range.to.min(chain.height());
@@ -119,7 +132,6 @@ impl Transfer {
         if waiting.is_none() && outgoing.ranges.len() >= MAX_RANGES {
             return;
         }
-        // Asked again for what was sent already: it was lost, so it is sent again.
         let (from, to) =
             waiting.map_or((range.from, to), |(next, end)| (range.from.min(next), end.max(to)));
         outgoing.unqueue(range.author, chains);
@@ -164,6 +176,9 @@ impl Transfer {
     pub fn acknowledged(&mut self, peer: NodeId, serial: u64) {
         if let Some(outgoing) = self.peers.get_mut(&peer) {
             outgoing.under_way.retain(|(sent, _)| *sent != serial);
+            if outgoing.under_way.is_empty() && outgoing.reading.is_empty() {
+                outgoing.sent.clear();
+            }
         }
     }
 
@@ -219,11 +234,12 @@ impl Outgoing {
         while bytes < PAGE_BYTES && positions.len() < PAGE_ENTRIES {
             let Some((_, author)) = self.order.pop_first() else { break };
             let Some((next, to)) = self.ranges.remove(&author) else { continue };
-            // What was cut off meanwhile is not sent: `queue` looks at the chain again.
-            let meta = chains.of(&author).and_then(|chain| chain.get(next));
-            if let Some(meta) = meta {
+            // What was cut off meanwhile is not sent.
+            let chain = chains.of(&author).filter(|chain| next <= chain.height());
+            if let Some(meta) = chain.and_then(|chain| chain.get(next)) {
                 bytes += meta.bytes as usize;
                 positions.push(meta.position);
+                self.sent.insert(author, next);
             }
             self.queue(author, next + 1, to, chains);
         }

@@ -37,6 +37,13 @@ pub trait Codec<M: Machine>: Clone + Send + Sync + 'static {
     fn encode_record(&self, record: &M::Record, out: &mut Vec<u8>);
     /// Takes a record from our own log.
     fn decode_record(&self, bytes: Bytes) -> Result<M::Record, WireError>;
+    /// What a machine is told in place of the record at `position`, whose stored bytes are not those
+    /// that were written. `None` if it cannot do without it: then a host cuts the log there if nothing
+    /// sound follows, and refuses to start if something does.
+    fn damaged_record(&self, position: u64) -> Option<M::Record> {
+        let _ = position;
+        None
+    }
 }
 
 /// Why bytes are not a message or a record.

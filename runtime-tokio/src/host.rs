@@ -195,7 +195,8 @@ where
     Ok(Running { handle, local_addr, stop: stop_guard, task })
 }
 
-/// Feeds the machine every record; cuts a tail that is not what was written.
+/// Feeds the machine every record, or what stands in for a damaged one; cuts a damaged tail that
+/// nothing can stand in for.
 fn restore<E: Edge, C: Codec<E::Machine>>(
     storage: &Storage,
     codec: &C,
@@ -205,7 +206,14 @@ fn restore<E: Edge, C: Codec<E::Machine>>(
     let mut tail: Vec<Corrupted> = Vec::new();
     for entry in storage.records()? {
         match entry? {
-            (_, Err(report)) => tail.push(report),
+            (position, Err(report)) => match codec.damaged_record(position) {
+                Some(record) if tail.is_empty() => {
+                    error!(%report, "a record is damaged");
+                    edge.corrupted(report);
+                    machine.restore(record);
+                }
+                _ => tail.push(report),
+            },
             (position, Ok(bytes)) => {
                 if let Some(&report) = tail.first() {
                     return Err(StorageError::Corrupted(report).into());
@@ -217,8 +225,8 @@ fn restore<E: Edge, C: Codec<E::Machine>>(
             }
         }
     }
-    if !tail.is_empty() {
-        storage.forget(&tail.iter().map(|report| report.position).collect::<Vec<_>>())?;
+    if let Some(first) = tail.first() {
+        storage.cut(first.position)?;
     }
     for report in tail {
         error!(%report, "the log's tail is cut");

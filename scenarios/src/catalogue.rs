@@ -42,9 +42,9 @@ static CATALOGUE: [Named; 18] = scenarios! {
     swarm "everything at once, whatever the seed draws" ["acknowledged", "sync failed", "peer suspected"];
     offline_write "a write while another node is away" ["acknowledged", "in sync"];
     chain "A, B, C in a line: A and C never meet" ["acknowledged", "in sync"];
-    halves "two halves are parted, both write, and are healed" ["peer closed", "in sync"];
+    halves "two halves are parted, both write, and are healed" ["peer closed", "peer declared dead", "in sync"];
     crash_in_sync "a node dies in the middle of taking in much" ["acknowledged", "in sync"];
-    lost_pushes "most messages are lost; anti-entropy makes up for it" ["sync failed", "in sync"];
+    lost_pushes "most messages are lost; anti-entropy makes up for it" ["sync failed", "gap filled", "in sync"];
     split_brain "both sides of a partition write one key" ["peer closed", "in sync"];
     everybody "everybody writes one key at once" ["acknowledged"];
     long_absence "a node comes back after two hours" ["peer suspected", "in sync"];

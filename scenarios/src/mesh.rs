@@ -22,7 +22,7 @@ use quorate_core::node::{
     WatchUpdate,
 };
 use quorate_core::store::{Change, Founding, Store, WriteError};
-use quorate_core::value::{Found, scan};
+use quorate_core::value::{Found, read, scan};
 use quorate_core::watch::Pattern;
 use quorate_sim::{HostCx, Loss, Rng, SimTime, System, View};
 
@@ -78,6 +78,11 @@ pub struct Mesh {
     pub expect: Expect,
     founding: Founding,
     identities: Vec<Identity>,
+    /// What was added to each counter by writes that were acknowledged, and how many additions were
+    /// never answered.
+    counted: BTreeMap<Bytes, (i64, u32)>,
+    /// The additions that wait for an answer, by ticket.
+    adding: BTreeMap<u64, (Bytes, i64)>,
     /// The last acknowledged write of each node, and all of them.
     last: Vec<Option<Link>>,
     acknowledged: Vec<Link>,
@@ -107,6 +112,8 @@ impl Mesh {
             expect: Expect::default(),
             founding,
             identities,
+            counted: BTreeMap::new(),
+            adding: BTreeMap::new(),
             last: vec![None; nodes],
             acknowledged: Vec::new(),
             durable: vec![0; nodes],
@@ -145,7 +152,37 @@ impl Mesh {
     fn write(&mut self, cx: &mut HostCx<'_, Self>, changes: Vec<Change>) {
         self.tickets += 1;
         let ticket = self.tickets;
-        cx.command(Ask::Node(Command::Write { ticket, changes }));
+        if let [Change::Add { key, delta }] = &changes[..] {
+            self.adding.insert(ticket, (key.clone(), *delta));
+            self.counted.entry(key.clone()).or_default().1 += 1;
+        }
+        if !cx.command(Ask::Node(Command::Write { ticket, changes })) {
+            self.answered(ticket, false);
+        }
+    }
+
+    /// A write was answered, or refused, or never reached a node.
+    fn answered(&mut self, ticket: u64, done: bool) {
+        if let Some((key, delta)) = self.adding.remove(&ticket) {
+            let (sum, unanswered) = self.counted.entry(key).or_default();
+            *unanswered -= 1;
+            *sum += if done { delta } else { 0 };
+        }
+    }
+
+    /// A counter holds what was added to it, unless an addition was never answered or could be lost.
+    fn check_counters(&self, store: &Store) -> Result<(), String> {
+        if self.expect.cuts || !self.lossy.is_empty() {
+            return Ok(());
+        }
+        for (key, (sum, unanswered)) in &self.counted {
+            let found = read(store.dag(), key).found;
+            let holds = if let Found::Counter(value) = found { value } else { 0 };
+            if *unanswered == 0 && holds != *sum {
+                return Err(format!("{key:?} holds {holds}, {sum} was added"));
+            }
+        }
+        Ok(())
     }
 
     fn lie(&mut self, node: usize, lie: Lie, cx: &mut HostCx<'_, Self>) {
@@ -249,6 +286,7 @@ impl Mesh {
         if digests.len() > 1 {
             return Err("equal chains, and other states".to_owned());
         }
+        stores.iter().try_for_each(|(_, store)| self.check_counters(store))?;
         stores.iter().try_for_each(|(node, store)| self.check_store(*node, store))
     }
 
@@ -316,6 +354,18 @@ impl Mesh {
     }
 }
 
+fn refused(error: &WriteError) -> &'static str {
+    match error {
+        WriteError::NotAMember => "write refused: no member",
+        WriteError::Removed => "write refused: removed",
+        WriteError::Forked => "write refused: forked",
+        WriteError::CatchingUp => "write refused: catching up",
+        WriteError::ClockAhead { .. } => "write refused: clock ahead",
+        WriteError::NotFound { .. } => "write refused: not found",
+        _ => "write refused",
+    }
+}
+
 fn noticed(notice: &Notice, cx: &mut HostCx<'_, Mesh>) {
     match notice {
         Notice::Opened(_) => cx.mark("peer opened"),
@@ -355,7 +405,8 @@ impl System for Mesh {
     fn boot(&self, node: usize) -> Actor {
         let identity = self.identities[node].clone();
         let suspect = self.suspicious && self.durable[node] > 0;
-        let config = Config { identity, verify: remembered, address: None, suspect };
+        let address = Some(format!("node-{node}"));
+        let config = Config { identity, verify: remembered, address, suspect };
         Actor { node: Node::new(config) }
     }
 
@@ -401,20 +452,16 @@ impl System for Mesh {
 
     fn event(&mut self, node: usize, event: Event, cx: &mut HostCx<'_, Self>) {
         match event {
-            Event::Written { result: Ok(link), .. } => {
+            Event::Written { ticket, result: Ok(link) } => {
+                self.answered(ticket, true);
                 self.last[node] = Some(link);
                 self.acknowledged.push(link);
                 cx.mark("acknowledged");
             }
-            Event::Written { result: Err(error), .. } => cx.mark(match error {
-                WriteError::NotAMember => "write refused: no member",
-                WriteError::Removed => "write refused: removed",
-                WriteError::Forked => "write refused: forked",
-                WriteError::CatchingUp => "write refused: catching up",
-                WriteError::ClockAhead { .. } => "write refused: clock ahead",
-                WriteError::NotFound { .. } => "write refused: not found",
-                _ => "write refused",
-            }),
+            Event::Written { ticket, result: Err(error) } => {
+                self.answered(ticket, false);
+                cx.mark(refused(&error));
+            }
             Event::Read { ticket, positions } => {
                 let body = |position: u64| cx.read(position).and_then(|record| record.entry());
                 let bodies: Vec<Option<Bytes>> = positions.into_iter().map(body).collect();
@@ -425,6 +472,7 @@ impl System for Mesh {
                 cx.mark(match reason {
                     Disconnect::Refused(_) => "peer refused",
                     Disconnect::Malformed => "peer misbehaved",
+                    Disconnect::Dead => "peer declared dead",
                     _ => "disconnected",
                 });
                 cx.disconnect(peer);
@@ -451,7 +499,9 @@ impl System for Mesh {
         }
         let belongs = cx.view().machine(node).is_some_and(|actor| actor.node.store().is_some());
         if !belongs {
-            let contacts = (0..self.nodes).map(|n| self.identities[n].id());
+            // The founder asks nobody: there is nothing yet.
+            let others = if node == 0 { 0..0 } else { 0..self.nodes };
+            let contacts = others.map(|n| self.identities[n].id());
             let contacts = contacts.map(|node| Contact { node, address: String::new() }).collect();
             let (ticket, founding) = (0, self.founding);
             cx.command(Ask::Node(Command::Join { ticket, founding, contacts }));
@@ -478,6 +528,10 @@ impl System for Mesh {
 
     fn converged(&mut self, view: &View<'_, Self>) -> Result<(), String> {
         self.check_equal(view)?;
+        let filled = |actor: &Actor| actor.node.status().gaps_filled > 0;
+        if view.machines().any(|(_, actor)| filled(actor)) {
+            view.mark("gap filled");
+        }
         for node in self.honest() {
             let store = view.machine(node).and_then(|actor| actor.node.store());
             store.map_or(Ok(()), |store| self.check_watch(node, store))?;

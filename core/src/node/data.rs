@@ -43,7 +43,8 @@ impl Node {
             Guard::Whole => return self.write(step, ticket, &changes),
             Guard::Learning(_) if self.waiting.len() < MAX_WAITING_WRITES => None,
             Guard::Learning(_) => Some(WriteError::Busy),
-            Guard::Down | Guard::Suspect => Some(WriteError::CatchingUp),
+            Guard::Joining if !self.is_member() => Some(WriteError::NotAMember),
+            Guard::Down | Guard::Joining | Guard::Suspect => Some(WriteError::CatchingUp),
         };
         match refusal {
             None => self.waiting.push_back((ticket, changes)),
@@ -91,7 +92,12 @@ impl Node {
                 self.settle_members(step, &summary);
                 // Held until what the page brought is durable: what is acknowledged is not resent.
                 step.fx.send(from, Message::Transfer(transfer::Message::Ack { serial }));
-                if summary.applied > 0 {
+                let peer = self.open.get_mut(&from);
+                let brought = peer.is_some_and(|peer| {
+                    peer.brought |= summary.applied > 0;
+                    if last { core::mem::take(&mut peer.brought) } else { peer.brought }
+                });
+                if brought {
                     self.sync_soon(step);
                     if last {
                         // An offer that did not count the page would have it sent again.
@@ -257,9 +263,9 @@ impl Node {
             Refusal::WrongStore | Refusal::NotAuthentic | Refusal::NotAMember => true,
             Refusal::Closed | Refusal::ClockOrder | Refusal::NoRoom => false,
         };
-        let Some(strikes) = self.open.get_mut(&from).filter(|_| suspicious) else { return };
-        *strikes += 1;
-        if *strikes >= MAX_STRIKES {
+        let Some(peer) = self.open.get_mut(&from).filter(|_| suspicious) else { return };
+        peer.strikes += 1;
+        if peer.strikes >= MAX_STRIKES {
             self.disconnect(step, from, Disconnect::Refusals(reason));
         }
     }
@@ -278,8 +284,8 @@ impl Node {
     pub(super) fn synced(&mut self, step: &mut Step<'_>, event: sync::Event) {
         match event {
             sync::Event::Same { peer } => {
-                if let Some(strikes) = self.open.get_mut(&peer) {
-                    *strikes = 0;
+                if let Some(peer) = self.open.get_mut(&peer) {
+                    peer.strikes = 0;
                 }
                 step.notice(Notice::InSync(peer));
                 self.found_equal(step, peer);
@@ -328,7 +334,7 @@ impl Node {
                     let command = gap::Command::NotHeld { peer, author, from };
                     return self.feed_gap(step, Input::Command(command));
                 }
-                self.transfer.serve(peer, Range { author, from, to }, store.chains());
+                self.transfer.serve_again(peer, Range { author, from, to }, store.chains());
             }
             gap::Event::Unfilled { author, from, to } => {
                 step.notice(Notice::Unfilled { author, from, to });

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::{
     Body, Contact, Disconnect, Event, Guard, JoinError, MAX_CONTACTS, MAX_CONTACTS_SENT, Message,
-    Node, Notice, Step,
+    Node, Notice, Peer, Step,
 };
 use crate::handshake::{self, Reason};
 use crate::machine::{Input, NodeId};
@@ -52,7 +52,11 @@ impl Node {
         let body = Body::Founding { founding, contacts: contacts.clone() };
         self.persist(step, position, body);
         self.adopt(founding, contacts.clone());
-        self.guard = Guard::Whole;
+        self.guard = match (self.guard, founding.founder == self.id() && contacts.is_empty()) {
+            (Guard::Suspect, _) => Guard::Suspect,
+            (_, true) => Guard::Whole,
+            (_, false) => Guard::Joining,
+        };
         let network = handshake::Command::Network(founding.store());
         self.feed_handshake(step, Input::Command(network));
         contacts.into_iter().for_each(|contact| step.fx.emit(Event::Dial(contact)));
@@ -109,7 +113,7 @@ impl Node {
             let refuse = handshake::Command::Refuse { peer, reason };
             return self.feed_handshake(step, Input::Command(refuse));
         }
-        self.open.insert(peer, 0);
+        self.open.insert(peer, Peer::default());
         self.spread.link(peer, true);
         self.transfer.open(peer);
         self.feed_detector(step, Input::Link { peer, up: true });
@@ -122,12 +126,16 @@ impl Node {
         step.notice(Notice::Opened(peer));
     }
 
+    /// Whether this node is a member itself, as far as it knows.
+    pub(super) fn is_member(&self) -> bool {
+        let me = self.config.identity.id();
+        self.store.as_ref().is_some_and(|store| store.membership().is_active(&me))
+    }
+
     /// Whether `peer` is let in although it is not known to be a member: nothing is known of the members
     /// yet, or some of it was lost, and it is one of those whom the ticket named or who were met before.
     fn trusts(&self, peer: &NodeId) -> bool {
-        let me = self.config.identity.id();
-        let newcomer = self.store.as_ref().is_some_and(|store| !store.membership().is_active(&me));
-        (newcomer || self.guard == Guard::Suspect)
+        (!self.is_member() || self.guard == Guard::Suspect)
             && (self.bootstrap.contains(peer) || self.contacts.contains_key(peer))
     }
 
@@ -193,7 +201,7 @@ impl Node {
     pub(super) fn told_contacts(&mut self, step: &mut Step<'_>, contacts: Vec<Contact>) {
         let me = self.id();
         let Some(store) = &self.store else { return };
-        let newcomer = !store.membership().is_active(&me);
+        let newcomer = !self.is_member();
         for contact in contacts.into_iter().take(MAX_CONTACTS_SENT) {
             let Contact { node, address } = &contact;
             let known = self.contacts.get(node).is_some_and(|(known, _)| known.address == *address);
@@ -228,6 +236,16 @@ impl Node {
         let whole = match self.guard {
             Guard::Down | Guard::Whole => false,
             Guard::Learning(_) => true,
+            Guard::Joining => {
+                // A key that has written here before: any member may hold more of its chain.
+                let me = self.id();
+                let fresh = self.store.as_ref().is_some_and(|store| store.tip(&me).height == 0);
+                if !fresh {
+                    self.guard = Guard::Suspect;
+                    self.equal.insert(peer);
+                }
+                fresh
+            }
             Guard::Suspect => {
                 self.equal.insert(peer);
                 let me = self.id();
@@ -245,6 +263,7 @@ impl Node {
     /// The own chain is whole, as far as can be known: write what waited.
     pub(super) fn own_chain_is_whole(&mut self, step: &mut Step<'_>) {
         self.guard = Guard::Whole;
+        self.forgotten.append(&mut self.holes);
         while let Some((ticket, changes)) = self.waiting.pop_front() {
             self.write(step, ticket, &changes);
         }

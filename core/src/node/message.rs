@@ -78,6 +78,9 @@ pub enum Body {
     Proof(ForkProof),
     /// A member was met at this address.
     Contact(Contact),
+    /// What stood here is lost: the host hands this out in place of a record that is not what was
+    /// written. It is never written itself.
+    Damaged,
 }
 
 impl Record {

@@ -23,6 +23,8 @@ pub struct Status {
     pub orphans_dropped: (u64, u64),
     /// Gaps that are being filled.
     pub gaps: usize,
+    /// Gaps that were filled.
+    pub gaps_filled: u64,
     /// Whether the node may write; if not, it is learning its own tip.
     pub writable: bool,
     /// Refused entries, by reason.
@@ -75,6 +77,7 @@ impl Node {
             parked: orphans.map_or(0, |orphans| orphans.parked()),
             orphans_dropped: orphans.map_or((0, 0), |orphans| orphans.dropped()),
             gaps: self.gaps.gaps().count(),
+            gaps_filled: self.gaps.counters().filled,
             writable: self.guard == Guard::Whole,
             refused: self.refused.clone(),
             disconnected: self.disconnected.clone(),

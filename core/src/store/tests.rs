@@ -266,6 +266,22 @@ fn a_broken_signature_inside_a_linked_run_is_authentic_on_every_path() {
 }
 
 #[test]
+fn an_entry_waits_for_what_it_cites() {
+    let mut sites = mesh();
+    sites[1].write(&[put("k", "first")]).unwrap();
+    let first = sites[1].entries().split_off(3);
+    sites[2].ingest(&first);
+    sites[2].write(&[put("k", "second")]).unwrap();
+    let second = sites[2].entries().split_off(4);
+    let out = sites[3].ingest(&second);
+    assert!(out.iter().any(|outcome| matches!(outcome, Outcome::Missing { .. })));
+    assert_eq!((sites[3].text("k"), sites[3].store.orphans().len()), (None, 1));
+    sites[3].ingest(&first);
+    assert_eq!(sites[3].text("k").as_deref(), Some(&b"second"[..]));
+    assert!(sites[3].store.orphans().is_empty() && !read(sites[3].store.dag(), b"k").conflict);
+}
+
+#[test]
 fn what_comes_from_the_future_waits_and_restarts_waiting() {
     let mut sites = mesh();
     sites[1].wall += crate::hlc::MAX_DRIFT_MS + 60_000;

@@ -4,7 +4,8 @@
 //! there are bytes for, up to the size of a decoded element, and refuses what is left over at the end.
 
 use bytes::Bytes;
-use quorate_core::node::{Message, Node, Record};
+use quorate_core::machine::WallTime;
+use quorate_core::node::{Body, Message, Node, Record};
 
 use crate::frame::{Codec, WireError};
 
@@ -28,6 +29,12 @@ impl Codec<Node> for NodeCodec {
     fn decode_record(&self, bytes: Bytes) -> Result<Record, WireError> {
         decode(&bytes)
     }
+
+    /// What is lost is fetched again from others; but not what store this node belongs to.
+    fn damaged_record(&self, position: u64) -> Option<Record> {
+        let (wall, body) = (WallTime::ZERO, Body::Damaged);
+        (position > 0).then_some(Record { position, wall, body })
+    }
 }
 
 fn encode(value: &impl serde::Serialize, out: &mut Vec<u8>) {
@@ -46,8 +53,8 @@ fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_core::machine::{NodeId, WallTime};
-    use quorate_core::node::{Body, Contact};
+    use quorate_core::machine::NodeId;
+    use quorate_core::node::Contact;
 
     fn message() -> Message {
         let contact = |n| Contact { node: NodeId([n; 32]), address: format!("node{n}:4470") };
