@@ -225,8 +225,8 @@ fn restore<E: Edge, C: Codec<E::Machine>>(
             }
         }
     }
-    if let Some(first) = tail.first() {
-        storage.cut(first.position)?;
+    if !tail.is_empty() {
+        storage.forget(&tail.iter().map(|report| report.position).collect::<Vec<_>>())?;
     }
     for report in tail {
         error!(%report, "the log's tail is cut");

@@ -189,20 +189,6 @@ impl Storage {
         Ok(())
     }
 
-    /// Removes every record from `position` on; the next one goes there.
-    pub fn cut(&self, position: u64) -> Result<(), StorageError> {
-        let write = self.database.begin_write().map_err(redb_error)?;
-        let mut log = write.open_table(LOG).map_err(redb_error)?;
-        log.retain_in::<u64, _>(position.., |_, _| false).map_err(redb_error)?;
-        drop(log);
-        let mut meta = write.open_table(META).map_err(redb_error)?;
-        meta.insert(NEXT_KEY, &position.to_le_bytes()[..]).map_err(redb_error)?;
-        drop(meta);
-        write.commit().map_err(redb_error)?;
-        self.next.store(position, Ordering::Release);
-        Ok(())
-    }
-
     /// The records at `positions`, in the same order: `None` for one that is not there.
     pub fn read(&self, positions: &[u64]) -> Result<Vec<Option<Checked>>, StorageError> {
         let log = self.log()?;
