@@ -284,7 +284,7 @@ impl Node {
                 }
             }
             Command::Unwatch(watch) => self.watches.end(watch),
-            Command::SuspectDisk => self.guard = Guard::Suspect,
+            Command::SuspectDisk => self.suspect(step),
             Command::TrustDisk => self.own_chain_is_whole(step),
         }
     }

@@ -41,10 +41,12 @@ impl Node {
     pub(super) fn ask_to_write(&mut self, step: &mut Step<'_>, ticket: u64, changes: Vec<Change>) {
         let refusal = match self.guard {
             Guard::Whole => return self.write(step, ticket, &changes),
-            Guard::Learning(_) if self.waiting.len() < MAX_WAITING_WRITES => None,
-            Guard::Learning(_) => Some(WriteError::Busy),
             Guard::Joining if !self.is_member() => Some(WriteError::NotAMember),
-            Guard::Down | Guard::Joining | Guard::Suspect => Some(WriteError::CatchingUp),
+            Guard::Joining if self.open.is_empty() => Some(WriteError::CatchingUp),
+            Guard::Learning(_) | Guard::Joining => {
+                (self.waiting.len() >= MAX_WAITING_WRITES).then_some(WriteError::Busy)
+            }
+            Guard::Down | Guard::Suspect => Some(WriteError::CatchingUp),
         };
         match refusal {
             None => self.waiting.push_back((ticket, changes)),

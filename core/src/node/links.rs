@@ -9,7 +9,7 @@ use super::{
 use crate::handshake::{self, Reason};
 use crate::machine::{Input, NodeId};
 use crate::membership::State;
-use crate::store::{Founding, Store};
+use crate::store::{Founding, Store, WriteError};
 use crate::{detector, sync};
 
 impl Node {
@@ -148,6 +148,9 @@ impl Node {
         self.feed_detector(step, Input::Link { peer, up: false });
         self.feed_sync(step, Input::Link { peer, up: false });
         self.feed_gap(step, Input::Link { peer, up: false });
+        if self.guard == Guard::Joining && self.open.is_empty() {
+            self.turn_away(step);
+        }
         step.notice(Notice::Closed(peer));
     }
 
@@ -241,7 +244,7 @@ impl Node {
                 let me = self.id();
                 let fresh = self.store.as_ref().is_some_and(|store| store.tip(&me).height == 0);
                 if !fresh {
-                    self.guard = Guard::Suspect;
+                    self.suspect(step);
                     self.equal.insert(peer);
                 }
                 fresh
@@ -257,6 +260,19 @@ impl Node {
         };
         if whole {
             self.own_chain_is_whole(step);
+        }
+    }
+
+    /// Writes nothing until every member has been found equal; what waited is told so.
+    pub(super) fn suspect(&mut self, step: &mut Step<'_>) {
+        self.guard = Guard::Suspect;
+        self.turn_away(step);
+    }
+
+    /// Refuses the writes that wait.
+    fn turn_away(&mut self, step: &mut Step<'_>) {
+        for (ticket, _) in self.waiting.drain(..) {
+            step.fx.emit(Event::Written { ticket, result: Err(WriteError::CatchingUp) });
         }
     }
 
