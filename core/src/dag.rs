@@ -116,7 +116,11 @@ impl Dag {
         let (name, write) = write_of(place, op)?;
         let slot = self.slots.get_or_insert_with(name.clone(), Slot::default);
         if chains.chain(place.author).was_overtaken() {
-            slot.past.push(write);
+            // The last operation of an entry on a slot is the one that counts, here as below.
+            let others = |of: &&Write| of.place != place;
+            let heads = slot.heads.as_slice().iter().filter(others).copied().collect();
+            slot.past = slot.past.iter().filter(others).copied().chain([write]).collect();
+            slot.heads.set(heads);
             self.recount_slot(&name, chains);
             return Some(name);
         }

@@ -306,7 +306,12 @@ impl Node {
                 self.feed_detector(step, Input::Message { from, message });
             }
             Message::Sync(message) => self.feed_sync(step, Input::Message { from, message }),
-            Message::Gap(message) => self.feed_gap(step, Input::Message { from, message }),
+            Message::Gap(message) => {
+                if let gap::Message::NotHeld { author, from: place } = message {
+                    self.told_not_held(step, from, author, place);
+                }
+                self.feed_gap(step, Input::Message { from, message });
+            }
             Message::Transfer(message) => self.transferred(step, from, message),
             Message::News(news) => self.news(step, from, news),
             Message::Hunt(message) => self.hunted(step, from, message),
@@ -501,7 +506,7 @@ impl Machine for Node {
         match (body, &mut self.store) {
             (Body::Founding { founding, contacts }, _) => self.adopt(founding, contacts),
             (Body::Entry(bytes), Some(store)) => match Entry::decode(bytes) {
-                Ok(entry) => outcomes = store.restore(entry, position, wall),
+                Ok(entry) => outcomes = store.restore(entry, position, wall, self.damaged > 0),
                 Err(_) => {
                     store.restore_position(position);
                     self.found_damaged(position);
@@ -524,7 +529,10 @@ impl Machine for Node {
             }
             (_, None) => {}
         }
-        self.forgotten.extend(outcomes.iter().filter_map(data::forgotten));
+        // Where something is lacking, what seems not to be needed may only seem so.
+        if self.damaged == 0 {
+            self.forgotten.extend(outcomes.iter().filter_map(data::forgotten));
+        }
     }
 
     fn handle(&mut self, cx: Cx, input: Input<Self>, fx: &mut dyn Effects<Self>) {

@@ -53,6 +53,9 @@ pub struct Orphan {
     pub since: Time,
     /// What it waits for.
     pub wait: Wait,
+    /// Whether it stood in the log above a damaged record: it was applied once, so neither quotas nor
+    /// time may take it away.
+    pub sheltered: bool,
 }
 
 /// What became of an orphan that was offered.
@@ -129,6 +132,11 @@ impl Orphans {
         let header = orphan.entry.header();
         let key = (header.author, header.seq);
         assert!(!self.orphans.contains_key(&key), "a place is taken once");
+        if orphan.sheltered {
+            self.waiting.insert((orphan.wait, key.0, key.1), ());
+            self.orphans.insert(key, orphan);
+            return Kept::Yes(Vec::new());
+        }
         if header.seq.saturating_sub(height) > MAX_DISTANCE {
             self.evicted += 1;
             return Kept::No;
@@ -188,7 +196,7 @@ impl Orphans {
         let old: Vec<(NodeId, u64)> = self
             .orphans
             .iter()
-            .filter(|(_, orphan)| orphan.since.after_ms(ORPHAN_TTL_MS) <= now)
+            .filter(|(_, orphan)| !orphan.sheltered && orphan.since.after_ms(ORPHAN_TTL_MS) <= now)
             .map(|(key, _)| *key)
             .collect();
         self.expired += old.len() as u64;
@@ -197,7 +205,8 @@ impl Orphans {
             .filter_map(|key| self.take(key))
             .map(|orphan| orphan.position)
             .collect();
-        self.oldest = self.orphans.values().map(|orphan| orphan.since).min();
+        let mortal = self.orphans.values().filter(|orphan| !orphan.sheltered);
+        self.oldest = mortal.map(|orphan| orphan.since).min();
         dropped
     }
 
@@ -220,12 +229,13 @@ impl Orphans {
 
     /// Asserts that the books agree and that every bound holds.
     pub fn check(&self) {
-        let bytes: usize = self.orphans.values().map(|orphan| orphan.entry.bytes().len()).sum();
+        let counted = || self.orphans.values().filter(|orphan| !orphan.sheltered);
+        let bytes: usize = counted().map(|orphan| orphan.entry.bytes().len()).sum();
         assert_eq!(self.bytes, bytes, "the orphans' bytes are counted");
         assert_eq!(self.orphans.len(), self.waiting.len(), "every orphan waits for one thing");
-        assert_eq!(self.by_author.values().sum::<usize>(), self.orphans.len());
-        assert_eq!(self.by_peer.values().sum::<usize>(), self.orphans.len());
-        assert!(self.orphans.len() <= MAX_ORPHANS && self.bytes <= MAX_ORPHAN_BYTES);
+        assert_eq!(self.by_author.values().sum::<usize>(), counted().count());
+        assert_eq!(self.by_peer.values().sum::<usize>(), counted().count());
+        assert!(counted().count() <= MAX_ORPHANS && self.bytes <= MAX_ORPHAN_BYTES);
         assert!(self.by_author.values().all(|count| *count <= MAX_ORPHANS_PER_AUTHOR));
         assert!(self.by_peer.values().all(|count| *count <= MAX_ORPHANS_PER_PEER));
     }
@@ -248,10 +258,11 @@ impl Orphans {
             return self.highest_of(author);
         }
         if self.by_peer.get(&peer).is_some_and(|count| *count > MAX_ORPHANS_PER_PEER) {
-            let theirs = self.orphans.iter().filter(|(_, orphan)| orphan.from == peer);
+            let theirs =
+                self.orphans.iter().filter(|(_, orphan)| !orphan.sheltered && orphan.from == peer);
             return theirs.max_by_key(|((_, seq), _)| *seq).map(|(key, _)| *key);
         }
-        if self.orphans.len() > MAX_ORPHANS || self.bytes > MAX_ORPHAN_BYTES {
+        if self.by_author.values().sum::<usize>() > MAX_ORPHANS || self.bytes > MAX_ORPHAN_BYTES {
             let (most, _) = self.by_author.iter().max_by_key(|(_, count)| **count)?;
             return self.highest_of(*most);
         }
@@ -259,12 +270,17 @@ impl Orphans {
     }
 
     fn highest_of(&self, author: NodeId) -> Option<(NodeId, u64)> {
-        self.orphans.range((author, 0)..=(author, u64::MAX)).next_back().map(|(key, _)| *key)
+        let of_author = self.orphans.range((author, 0)..=(author, u64::MAX));
+        let mut counted = of_author.filter(|(_, orphan)| !orphan.sheltered);
+        counted.next_back().map(|(key, _)| *key)
     }
 
     fn take(&mut self, key: (NodeId, u64)) -> Option<Orphan> {
         let orphan = self.orphans.remove(&key)?;
         self.waiting.remove(&(orphan.wait, key.0, key.1));
+        if orphan.sheltered {
+            return Some(orphan);
+        }
         self.bytes -= orphan.entry.bytes().len();
         release(&mut self.by_author, key.0);
         release(&mut self.by_peer, orphan.from);

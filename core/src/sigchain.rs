@@ -246,7 +246,8 @@ impl Chains {
 
 /// Says of each entry in `batch` whether it is authentic, by its signature or by a link from an
 /// authentic successor in the batch, or from one that `successor` knows: given author and place it
-/// answers with the hash that an authentic entry at the next place names as its predecessor.
+/// answers with the hash that an authentic entry at the next place names as its predecessor, and with its
+/// clock.
 ///
 /// "One verified tip authenticates the whole hash-linked run behind it": the batch is walked from its
 /// end, so each author's last entry pays for a signature and those before it for a comparison. The
@@ -256,7 +257,7 @@ impl Chains {
 pub fn authenticate(
     batch: &[Entry],
     verify: Verify,
-    successor: impl Fn(&NodeId, u64) -> Option<Hash>,
+    successor: impl Fn(&NodeId, u64) -> Option<(Hash, Hlc)>,
 ) -> Vec<bool> {
     let mut claims = Vec::new();
     let authentic = walk(batch, &successor, |entry| {
@@ -272,20 +273,21 @@ pub fn authenticate(
 /// [`authenticate`], with `is_signed` to judge of a signature.
 fn walk<'a>(
     batch: &'a [Entry],
-    successor: &impl Fn(&NodeId, u64) -> Option<Hash>,
+    successor: &impl Fn(&NodeId, u64) -> Option<(Hash, Hlc)>,
     mut is_signed: impl FnMut(&'a Entry) -> bool,
 ) -> Vec<bool> {
-    let mut linked: BTreeMap<NodeId, (u64, Hash)> = BTreeMap::new();
+    let mut linked: BTreeMap<NodeId, (u64, (Hash, Hlc))> = BTreeMap::new();
     let mut authentic = alloc::vec![false; batch.len()];
     for (entry, authentic) in batch.iter().zip(&mut authentic).rev() {
         let header = entry.header();
-        let place = linked.get(&header.author);
-        let by_link = place == Some(&(header.seq, entry.hash()))
-            || successor(&header.author, header.seq) == Some(entry.hash());
+        let next = linked.get(&header.author).filter(|(seq, _)| *seq == header.seq);
+        let next = next.map(|(_, link)| *link).or_else(|| successor(&header.author, header.seq));
+        // Who breaks the order of the clock is refused, and so vouches for nobody.
+        let by_link = next.is_some_and(|(prev, hlc)| prev == entry.hash() && hlc > header.hlc);
         let must_sign = header.seq.is_multiple_of(SIGNED_EVERY);
         *authentic = if by_link && !must_sign { true } else { is_signed(entry) };
         if *authentic {
-            linked.insert(header.author, (header.seq - 1, header.prev));
+            linked.insert(header.author, (header.seq - 1, (header.prev, header.hlc)));
         }
     }
     authentic

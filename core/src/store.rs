@@ -177,6 +177,8 @@ pub struct Store {
     next_position: u64,
     applied: u64,
     moved_tips: BTreeSet<NodeId>,
+    /// Entries from the log whose author is not known, because the log is damaged where it was invited.
+    strays: Vec<Incoming>,
 }
 
 /// What brought a batch, and when: the outside that decisions depend on.
@@ -208,6 +210,7 @@ impl Store {
             next_position: first_position,
             applied: 0,
             moved_tips: BTreeSet::new(),
+            strays: Vec::new(),
         };
         store.number(founding.founder);
         store
@@ -337,7 +340,7 @@ impl Store {
         batch.retain(|entry| !self.has(entry));
         let named_prev = |author: &NodeId, seq| {
             let next = self.orphans.get(author, seq + 1)?;
-            Some(next.entry.header().prev)
+            Some((next.entry.header().prev, next.entry.header().hlc))
         };
         let mut authentic = authenticate(&batch, self.verify, named_prev).into_iter();
         let mut conflicts = BTreeSet::new();
@@ -361,19 +364,27 @@ impl Store {
                 out.push(Outcome::Conflict { author: link.author, seq: link.seq, theirs });
                 continue;
             }
-            let incoming = Incoming { entry, from, since: now, position: None };
+            let incoming = Incoming { entry, from, since: now, position: None, sheltered: false };
             self.settle(VecDeque::from([incoming]), wall, out);
         }
     }
 
     /// Takes back an entry from the log, where it stands at `position`; `wall` is the reading that it
-    /// was stored with.
-    pub fn restore(&mut self, entry: Entry, position: u64, wall: WallTime) -> Vec<Outcome> {
+    /// was stored with. `sheltered` says that a record before it was damaged: then it may lack what it
+    /// was once applied upon, and is kept until that is here again, however long it takes.
+    pub fn restore(
+        &mut self,
+        entry: Entry,
+        position: u64,
+        wall: WallTime,
+        sheltered: bool,
+    ) -> Vec<Outcome> {
         let mut out = Vec::new();
         self.next_position = position + 1;
         if !self.has(&entry) && !self.contradicts(&entry) {
             let from = entry.header().author;
-            let incoming = Incoming { entry, from, since: Time::ZERO, position: Some(position) };
+            let incoming =
+                Incoming { entry, from, since: Time::ZERO, position: Some(position), sheltered };
             self.settle(VecDeque::from([incoming]), wall, &mut out);
         }
         out

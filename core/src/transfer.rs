@@ -79,6 +79,8 @@ pub struct Request {
 #[derive(Clone, Debug, Default)]
 pub struct Transfer {
     peers: BTreeMap<NodeId, Outgoing>,
+    /// Counts all pages, so that a page of an earlier link is not taken for one of this.
+    serial: u64,
     stalled: u64,
 }
 
@@ -91,7 +93,6 @@ struct Outgoing {
     order: BTreeSet<(Hlc, NodeId)>,
     /// Up to where each chain was put on pages since nothing was last under way.
     sent: BTreeMap<NodeId, u64>,
-    serial: u64,
     /// Pages that wait for bodies.
     reading: BTreeSet<u64>,
     /// Pages on their way, and when they went.
@@ -148,9 +149,9 @@ impl Transfer {
             if positions.is_empty() {
                 return None;
             }
-            outgoing.serial += 1;
-            outgoing.reading.insert(outgoing.serial);
-            Some(Request { peer: *peer, serial: outgoing.serial, positions })
+            self.serial += 1;
+            outgoing.reading.insert(self.serial);
+            Some(Request { peer: *peer, serial: self.serial, positions })
         })
     }
 
@@ -187,8 +188,7 @@ impl Transfer {
         let mut given_up = Vec::new();
         for (peer, outgoing) in &mut self.peers {
             if outgoing.stalls_at().is_some_and(|at| at <= now) {
-                let serial = outgoing.serial;
-                *outgoing = Outgoing { serial, ..Outgoing::default() };
+                *outgoing = Outgoing::default();
                 self.stalled += 1;
                 given_up.push(*peer);
             }

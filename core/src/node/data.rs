@@ -92,6 +92,9 @@ impl Node {
                 }
                 let Some(summary) = self.ingest(step, from, entries) else { return };
                 self.settle_members(step, &summary);
+                if summary.applied > 0 {
+                    self.ask_own_tip(step, from);
+                }
                 // Held until what the page brought is durable: what is acknowledged is not resent.
                 step.fx.send(from, Message::Transfer(transfer::Message::Ack { serial }));
                 let peer = self.open.get_mut(&from);
@@ -262,7 +265,9 @@ impl Node {
         *self.refused.entry(reason).or_default() += 1;
         step.notice(Notice::Refused { link, from, reason });
         let suspicious = match reason {
-            Refusal::WrongStore | Refusal::NotAuthentic | Refusal::NotAMember => true,
+            Refusal::WrongStore | Refusal::NotAMember => true,
+            // Honest peers hold entries whose voucher has not come here, or has not come yet.
+            Refusal::NotAuthentic => false,
             Refusal::Closed | Refusal::ClockOrder | Refusal::NoRoom => false,
         };
         let Some(peer) = self.open.get_mut(&from).filter(|_| suspicious) else { return };
@@ -284,6 +289,10 @@ impl Node {
     }
 
     pub(super) fn synced(&mut self, step: &mut Step<'_>, event: sync::Event) {
+        let (sync::Event::Same { peer }
+        | sync::Event::Differs { peer, .. }
+        | sync::Event::Failed { peer, .. }) = event;
+        self.ask_own_tip(step, peer);
         match event {
             sync::Event::Same { peer } => {
                 if let Some(peer) = self.open.get_mut(&peer) {
@@ -352,6 +361,8 @@ impl Node {
         {
             let transfer::Request { peer, serial, positions } = request;
             if !self.read(step, positions, Reading::Page { peer, serial }) {
+                // It counts as sent, and stalls: the transfer is given up, and the next sync begins anew.
+                let _ = self.transfer.page(peer, serial, Vec::new(), step.cx.now);
                 break;
             }
         }

@@ -10,7 +10,7 @@ use crate::handshake::{self, Reason};
 use crate::machine::{Input, NodeId};
 use crate::membership::State;
 use crate::store::{Founding, Store, WriteError};
-use crate::{detector, sync};
+use crate::{detector, gap, sync};
 
 impl Node {
     /// Makes a store of one's own.
@@ -42,6 +42,7 @@ impl Node {
         if result.is_ok() {
             let open: Vec<NodeId> = self.open.keys().copied().collect();
             open.into_iter().for_each(|peer| self.close(step, peer));
+            self.turn_away(step);
             self.begin(step, founding, contacts);
         }
         step.fx.emit(Event::Joined { ticket, result });
@@ -120,6 +121,7 @@ impl Node {
         self.feed_sync(step, Input::Link { peer, up: true });
         self.feed_gap(step, Input::Link { peer, up: true });
         self.send_contacts(step, peer);
+        self.ask_own_tip(step, peer);
         if let Some(address) = address {
             self.met(step, Contact { node: peer, address });
         }
@@ -234,7 +236,37 @@ impl Node {
         self.remember(contact, Some(position));
     }
 
-    /// `peer` holds just what this node does, and so no more of this node's own chain.
+    /// While this node may lack entries of its own, asks a peer for the next one. "Not held" is the
+    /// answer hoped for; it does not depend on what others write meanwhile.
+    pub(super) fn ask_own_tip(&mut self, step: &mut Step<'_>, peer: NodeId) {
+        let learning = !matches!(self.guard, Guard::Down | Guard::Whole);
+        if learning && self.is_member() && self.open.contains_key(&peer) {
+            let (author, next) = self.next_own_place();
+            let want = gap::Message::Want { author, from: next, to: next };
+            step.fx.send(peer, Message::Gap(want));
+        }
+    }
+
+    /// A peer holds nothing of a chain from a place on: of one's own, that is news.
+    pub(super) fn told_not_held(
+        &mut self,
+        step: &mut Step<'_>,
+        peer: NodeId,
+        author: NodeId,
+        from: u64,
+    ) {
+        // Before anything has come, it only means that the peer has not sent it yet.
+        if self.is_member() && (author, from) == self.next_own_place() {
+            self.found_equal(step, peer);
+        }
+    }
+
+    fn next_own_place(&self) -> (NodeId, u64) {
+        let me = self.id();
+        (me, self.store.as_ref().map_or(0, |store| store.tip(&me).height) + 1)
+    }
+
+    /// `peer` holds no more of this node's own chain than it does.
     pub(super) fn found_equal(&mut self, step: &mut Step<'_>, peer: NodeId) {
         let whole = match self.guard {
             Guard::Down | Guard::Whole => false,

@@ -14,12 +14,15 @@ use crate::membership::Act;
 use crate::orphans::{Kept, Orphan, Wait};
 use crate::sigchain::{AuthorNo, MAX_PROOF_RUN, Meta, Place};
 
+#[derive(Clone, Debug)]
 /// An authentic entry on its way in; `position` is its place in the log if it has one already.
 pub(super) struct Incoming {
     pub(super) entry: Entry,
     pub(super) from: NodeId,
     pub(super) since: Time,
     pub(super) position: Option<u64>,
+    /// See [`Orphan::sheltered`].
+    pub(super) sheltered: bool,
 }
 
 impl Store {
@@ -70,6 +73,9 @@ impl Store {
         while let Some(incoming) = queue.pop_front() {
             let link = incoming.entry.link();
             match self.judge(&incoming, wall, out) {
+                Verdict::Refuse(Refusal::NotAMember) if incoming.sheltered => {
+                    self.strays.push(incoming);
+                }
                 Verdict::Refuse(reason) => {
                     out.push(Outcome::Refused { link, from: incoming.from, reason });
                     out.extend(incoming.position.map(Outcome::Forgotten));
@@ -142,7 +148,9 @@ impl Store {
     /// Whether an entry that cites `parent` need not wait for it: it is here, or it lies above a cut
     /// and so has no effect.
     fn is_met(&self, parent: &Link) -> bool {
-        let Some(member) = self.membership.get(&parent.author) else { return false };
+        // Who is no member has no effect, now or any more. Should it become one, what it wrote is found
+        // to have been overtaken.
+        let Some(member) = self.membership.get(&parent.author) else { return true };
         if member.limit.is_some_and(|limit| parent.seq > limit) {
             return true;
         }
@@ -151,12 +159,12 @@ impl Store {
     }
 
     fn keep(&mut self, incoming: Incoming, wait: Wait, out: &mut Vec<Outcome>) {
-        let Incoming { entry, from, since, position } = incoming;
+        let Incoming { entry, from, since, position, sheltered } = incoming;
         let link = entry.link();
         let height = self.chains.of(&link.author).map_or(0, |chain| chain.height());
         let known = position.is_some();
         let position = position.unwrap_or(self.next_position);
-        let orphan = Orphan { entry: entry.clone(), position, from, since, wait };
+        let orphan = Orphan { entry: entry.clone(), position, from, since, wait, sheltered };
         match self.orphans.keep(orphan, height) {
             Kept::Yes(dropped) => {
                 if !known {
@@ -234,6 +242,7 @@ impl Store {
             .collect();
         if !moved.is_empty() {
             out.push(Outcome::Members);
+            queue.extend(core::mem::take(&mut self.strays));
         }
         for author in moved {
             self.moved_tips.insert(author);
@@ -307,7 +316,7 @@ enum Verdict {
 impl Incoming {
     /// An orphan that is tried again.
     pub(super) fn again(orphan: Orphan) -> Incoming {
-        let Orphan { entry, position, from, since, .. } = orphan;
-        Incoming { entry, from, since, position: Some(position) }
+        let Orphan { entry, position, from, since, sheltered, .. } = orphan;
+        Incoming { entry, from, since, position: Some(position), sheltered }
     }
 }

@@ -129,7 +129,7 @@ impl Site {
     fn restarted(&self) -> Store {
         let mut store = Store::new(self.identity.id(), founding(), verify, 0);
         for (position, entry) in &self.log {
-            store.restore(entry.clone(), *position, WallTime(self.wall));
+            store.restore(entry.clone(), *position, WallTime(self.wall), false);
         }
         for proof in &self.proofs {
             store.restore_proof(proof.clone(), store.next_position(), WallTime(self.wall));

@@ -103,9 +103,9 @@ pub enum WriteError {
     CatchingUp,
     /// More writes wait than the node holds; try again.
     Busy,
-    /// This node's clock is so far ahead that everyone else would park what it writes.
+    /// This node's clock is, or once was, so far ahead that everyone else would park what it writes.
     ClockAhead {
-        /// By how much, compared with its peers.
+        /// By how much: its wall clock compared with its peers', or its last entry with its wall clock.
         ahead_ms: u64,
     },
 }
@@ -155,8 +155,8 @@ impl fmt::Display for WriteError {
             WriteError::Busy => f.write_str("too many writes are waiting: try again"),
             WriteError::ClockAhead { ahead_ms } => write!(
                 f,
-                "this machine's clock is {} s ahead of its peers, who would hold the write back: \
-                 set it right",
+                "this machine's clock is, or its latest entry was, {} s ahead of the others, who would \
+                 hold the write back: set it right, or wait",
                 ahead_ms / 1000
             ),
         }
@@ -203,6 +203,11 @@ impl Store {
             // Entries of one's own that wait for others: the next place in the chain is taken.
             return Err(WriteError::CatchingUp);
         }
+        if self.clock.last().is_future(wall) {
+            // The wall was ahead once and has been set right: everybody would hold this back.
+            let ahead_ms = self.clock.last().wall().0 - wall.0;
+            return Err(WriteError::ClockAhead { ahead_ms });
+        }
         let members = self.expand(&author, changes)?;
         let members: Vec<(&Bytes, &[u8])> =
             members.iter().map(|(key, member)| (key, &member[..])).collect();
@@ -214,7 +219,8 @@ impl Store {
         let entry = Entry::sign(identity, Draft { store, seq, prev, parents, hlc, ops: &ops })?;
         let link = entry.link();
         let parents = entry.header().parents.clone();
-        let incoming = Incoming { entry, from: author, since: Time::ZERO, position: None };
+        let incoming =
+            Incoming { entry, from: author, since: Time::ZERO, position: None, sheltered: false };
         let mut queue = alloc::collections::VecDeque::new();
         if self.apply(incoming, parents, out) {
             self.recount_members(&mut queue, out);
@@ -319,6 +325,7 @@ impl Store {
     fn own_total(&self, author: NodeId, key: &[u8], earlier: &[Op<'_>]) -> i64 {
         let in_this_write = earlier.iter().rev().find_map(|op| match op {
             Op::Add { key: of, total, .. } if *of == key => Some(*total),
+            Op::Delete { key: of } if *of == key => Some(0),
             _ => None,
         });
         let heads = self.dag.heads(&SlotName::value(key));

@@ -9,6 +9,10 @@ use quorate_core::node::{Body, Message, Node, Record};
 
 use crate::frame::{Codec, WireError};
 
+/// A node's store is founded, and another's is joined, before there is anything else to record: what
+/// store it belongs to is said among so many records at the log's beginning.
+const FIRST_RECORDS: u64 = 8;
+
 /// The codec of [`quorate_core::node::Node`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NodeCodec;
@@ -30,10 +34,11 @@ impl Codec<Node> for NodeCodec {
         decode(&bytes)
     }
 
-    /// What is lost is fetched again from others; but not what store this node belongs to.
+    /// What is lost is fetched again from others; but not what store this node belongs to, which stands
+    /// among the first records.
     fn damaged_record(&self, position: u64) -> Option<Record> {
         let (wall, body) = (WallTime::ZERO, Body::Damaged);
-        (position > 0).then_some(Record { position, wall, body })
+        (position >= FIRST_RECORDS).then_some(Record { position, wall, body })
     }
 }
 
