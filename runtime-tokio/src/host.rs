@@ -29,7 +29,7 @@ use crate::link::{Arrival, Inbox, LINK_QUEUE_BYTES, Pulse};
 use crate::log::{Done, Log, ReadDone};
 use crate::net::{Listener, Net};
 use crate::outbox::{Outbox, Parts};
-use crate::storage::{Corrupted, Storage, StorageError};
+use crate::storage::{Corrupted, Storage, StorageError, on_suspicion};
 use crate::tls::Identity;
 
 /// Links that may be up at once, unless the settings say otherwise.
@@ -145,7 +145,17 @@ where
 {
     let Setup { mut machine, mut edge, net, codec, identity, storage, settings } = setup;
     let span = info_span!("host", me = %identity.id().short());
-    span.in_scope(|| restore(&storage, &codec, &mut machine, &mut edge))?;
+    span.in_scope(|| {
+        let mut refused = None;
+        on_suspicion(|| match restore(&storage, &codec, &mut machine, &mut edge) {
+            Err(HostError::Storage(error)) => Err(error),
+            other => {
+                refused = other.err();
+                Ok(())
+            }
+        })?;
+        refused.map_or(Ok(()), Err)
+    })?;
     let (inbox, arrivals) = Inbox::new();
     let (handle, requests) = Handle::new();
     let (tasks, stop) = (Tasks::new(span.clone()), CancellationToken::new());

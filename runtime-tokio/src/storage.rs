@@ -70,7 +70,10 @@ pub enum StorageError {
     #[error("{0}; restore the data directory from a backup, or start with an empty one")]
     Corrupted(#[from] Corrupted),
     /// The file as a whole is not a sound log.
-    #[error("the log is damaged ({0}); restore the data directory, or start with an empty one")]
+    #[error(
+        "the log is damaged ({0}); move `identity.key` alone to an empty \
+             directory, start there and join again"
+    )]
     Damaged(String),
     /// Written by a version with another layout.
     #[error("the log has format {found}, this version reads {FORMAT}")]
@@ -86,6 +89,10 @@ pub enum StorageError {
 impl Storage {
     /// Opens the log in the directory `path`, which is made if need be, and locks it until drop.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
+        on_suspicion(|| Self::open_file(path))
+    }
+
+    fn open_file(path: &Path) -> Result<Self, StorageError> {
         fs::create_dir_all(path).map_err(io_error)?;
         let file = path.join(FILE_NAME);
         let fresh = !file.try_exists().map_err(io_error)?;
@@ -229,6 +236,15 @@ impl Storage {
         })?;
         Ok(Some(u64::from_le_bytes(bytes)))
     }
+}
+
+/// Runs `work` on a log that may be damaged. redb checks its pages only as it reads them, and gives up
+/// on some kinds of damage by panicking: to whoever opens a log that is an error like any other.
+pub(crate) fn on_suspicion<T>(
+    work: impl FnOnce() -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(StorageError::Damaged("its pages contradict each other".into())))
 }
 
 /// A record's bytes, or the report that they are not those that were written.

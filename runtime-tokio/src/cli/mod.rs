@@ -32,6 +32,14 @@ use print::Output;
 /// Runs the command that the process's arguments ask for.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
+    // What redb panics about on a damaged log is caught, and told in one sentence.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let in_redb = panic.location().is_some_and(|at| at.file().contains("/redb-"));
+        if !in_redb {
+            usual(panic);
+        }
+    }));
     let long_lived = matches!(cli.command, Command::Up(_));
     if let Err(failure) = start_log(&cli.global, long_lived) {
         return exit(&failure);

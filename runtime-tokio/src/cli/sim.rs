@@ -37,8 +37,8 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value_t = 0, conflicts_with = "seed")]
     from: u64,
     /// How many threads; as many as there are cores if not given
-    #[arg(long, default_value_t = 0)]
-    jobs: usize,
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=256))]
+    jobs: u16,
 }
 
 /// Which seed to replay.
@@ -82,10 +82,16 @@ fn run_seeds(args: &RunArgs, as_json: bool) -> Result<(), Failure> {
         args.scenarios.iter().map(|name| scenario(name)).collect::<Result<_, _>>()?
     };
     let seeds = match args.seed {
-        Some(seed) => seed..seed.saturating_add(1),
-        None => args.from..args.from.saturating_add(args.seeds),
+        Some(seed) => (seed, seed.checked_add(1)),
+        None => (args.from, args.from.checked_add(args.seeds)),
     };
-    let options = Options { threads: args.jobs, ..Options::default() };
+    // The last number is kept free: whoever counts to it must be able to stop.
+    let (first, Some(end)) = seeds else {
+        let text = "seeds end at 18446744073709551614: begin lower, or run fewer";
+        return Err(Failure::new(Code::Usage, text.to_owned()));
+    };
+    let seeds = first..end;
+    let options = Options { threads: usize::from(args.jobs), ..Options::default() };
     let mut failed = 0;
     for scenario in named {
         let begun = Instant::now();

@@ -1,8 +1,9 @@
 //! A node's state as documents.
 
 use quorate_core::detector;
+use quorate_core::handshake::Reason;
 use quorate_core::membership::State;
-use quorate_core::node::PeerStatus;
+use quorate_core::node::{Disconnect, PeerStatus};
 use quorate_core::sync::Outcome;
 use quorate_runtime_tokio::handle::Metrics;
 use quorate_runtime_tokio::node::status::Status;
@@ -147,10 +148,17 @@ pub(super) fn checks(hosted: &Hosted, status: &Status, peers: &[PeerStatus]) -> 
     });
     let me = hosted.node.id();
     let standing = status.members.iter().find(|member| member.node == me).map(|m| m.state);
+    // Who was away when it was removed has only the others' word for it.
+    let refused = Disconnect::RefusedBy(Reason::Removed);
+    let told = status.node.disconnected.contains_key(&refused);
     check(
         "membership",
-        standing == Some(State::Active),
+        standing == Some(State::Active) && !told,
         match standing {
+            Some(State::Active) if told => {
+                "another member says that this node was removed: what it writes reaches nobody"
+                    .into()
+            }
             Some(State::Active) => "this node may write".into(),
             Some(State::Removed) => "this node was removed from the mesh".into(),
             Some(State::Forked) => {
