@@ -89,8 +89,7 @@ impl Door {
                 }
             };
             let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-                self.closings.count(CloseReason::TooManyHandshakes);
-                debug!(addr, reason = %CloseReason::TooManyHandshakes, "connection refused");
+                self.closings.refused(&addr, CloseReason::TooManyHandshakes);
                 continue;
             };
             let (identity, inbox) = (self.identity.clone(), inbox.clone());
@@ -103,8 +102,7 @@ impl Door {
                         inbox.put(Arrival::Connected(Box::new(connected))).await;
                     }
                     Err(reason) => {
-                        closings.count(reason);
-                        debug!(addr, %reason, "connection refused");
+                        closings.refused(&addr, reason);
                     }
                 }
                 drop(permit);

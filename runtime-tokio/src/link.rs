@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info};
+use tracing::{Instrument, debug, info, warn};
 
 use crate::connect::{Connected, Refused};
 use crate::frame::{Codec, FrameError, FrameReader, HEADER_BYTES};
@@ -124,6 +124,17 @@ impl Closings {
 
     pub(crate) fn count(&self, reason: CloseReason) {
         self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that never became a link, and says so ever more rarely: strangers can make
+    /// as many as they like.
+    pub(crate) fn refused(&self, addr: &str, reason: CloseReason) {
+        let times = self.0[reason as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        if times.is_power_of_two() {
+            warn!(addr, %reason, times, "connection refused");
+        } else {
+            debug!(addr, %reason, times, "connection refused");
+        }
     }
 
     pub(crate) fn read(&self) -> BTreeMap<CloseReason, u64> {

@@ -267,8 +267,9 @@ impl Node {
         let suspicious = match reason {
             Refusal::WrongStore | Refusal::NotAMember => true,
             // Honest peers hold entries whose voucher has not come here, or has not come yet.
-            Refusal::NotAuthentic => false,
-            Refusal::Closed | Refusal::ClockOrder | Refusal::NoRoom => false,
+            Refusal::NotAuthentic | Refusal::Closed | Refusal::ClockOrder | Refusal::NoRoom => {
+                false
+            }
         };
         let Some(peer) = self.open.get_mut(&from).filter(|_| suspicious) else { return };
         peer.strikes += 1;

@@ -119,6 +119,29 @@ pub(super) fn peer(peer: PeerStatus, metrics: &Metrics) -> PeerDoc {
     }
 }
 
+/// Whether this node may write, and reaches anybody if it does.
+fn membership(hosted: &Hosted, status: &Status) -> (bool, &'static str) {
+    let me = hosted.node.id();
+    let standing = status.members.iter().find(|member| member.node == me).map(|m| m.state);
+    // Who was away when it was removed has only the others' word for it.
+    let refused = Disconnect::RefusedBy(Reason::Removed);
+    let told = status.node.disconnected.contains_key(&refused);
+    match standing {
+        Some(State::Active) if told => {
+            (false, "another member says that this node was removed: what it writes reaches nobody")
+        }
+        Some(State::Active) => (true, "this node may write"),
+        Some(State::Removed) => (false, "this node was removed from the mesh"),
+        Some(State::Forked) => (
+            false,
+            "this node's key signed two entries for one place: it writes no more; make a new node",
+        ),
+        None => {
+            (false, "not a member yet: the store has not come, or nobody has invited this node")
+        }
+    }
+}
+
 /// What the doctor looks at. The key's permissions and the log's checksums were looked at when the node
 /// started: it would not have.
 pub(super) fn checks(hosted: &Hosted, status: &Status, peers: &[PeerStatus]) -> Vec<CheckDoc> {
@@ -146,31 +169,8 @@ pub(super) fn checks(hosted: &Hosted, status: &Status, peers: &[PeerStatus]) -> 
                  that nothing is lacking. If nothing newer exists: quorate doctor --trust-disk"
             .into(),
     });
-    let me = hosted.node.id();
-    let standing = status.members.iter().find(|member| member.node == me).map(|m| m.state);
-    // Who was away when it was removed has only the others' word for it.
-    let refused = Disconnect::RefusedBy(Reason::Removed);
-    let told = status.node.disconnected.contains_key(&refused);
-    check(
-        "membership",
-        standing == Some(State::Active) && !told,
-        match standing {
-            Some(State::Active) if told => {
-                "another member says that this node was removed: what it writes reaches nobody"
-                    .into()
-            }
-            Some(State::Active) => "this node may write".into(),
-            Some(State::Removed) => "this node was removed from the mesh".into(),
-            Some(State::Forked) => {
-                "this node's key signed two entries for one place: it writes no \
-                                more; make a new node"
-                    .into()
-            }
-            None => {
-                "not a member yet: the store has not come, or nobody has invited this node".into()
-            }
-        },
-    );
+    let (member, finding) = membership(hosted, status);
+    check("membership", member, finding.into());
     let forked = status.forks.len();
     check(
         "forks",
