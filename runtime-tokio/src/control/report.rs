@@ -192,6 +192,7 @@ pub(super) fn checks(hosted: &Hosted, status: &Status, peers: &[PeerStatus]) -> 
     );
     if hosted.running {
         let open = peers.iter().filter(|peer| peer.open).count();
+        let me = hosted.node.id();
         let others = status.members.iter().filter(|m| m.node != me && m.state == State::Active);
         let others = others.count();
         let finding = format!("{open} of {others} other members are connected");
