@@ -9,7 +9,8 @@
 //! here; there are quotas for the whole, for each author and for each peer; an entry too far above its
 //! author's height is refused; and what is farthest from being applied goes first. Orphans are in the
 //! log as well, so a restart loses none, and the position of each that is dropped is handed back, to be
-//! forgotten there.
+//! forgotten there. Entries that stood in the log above a damaged record are *sheltered*: they were
+//! applied once, so neither quota nor time takes them away.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;

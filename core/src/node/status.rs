@@ -115,10 +115,4 @@ impl Node {
     pub fn contacts(&self) -> impl Iterator<Item = &Contact> {
         self.contacts.values().map(|(contact, _)| contact)
     }
-
-    /// How the last sync ended with each peer.
-    #[must_use]
-    pub fn sync_state(&self) -> &sync::Sync {
-        &self.sync
-    }
 }

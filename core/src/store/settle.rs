@@ -14,8 +14,8 @@ use crate::membership::Act;
 use crate::orphans::{Kept, Orphan, Wait};
 use crate::sigchain::{AuthorNo, MAX_PROOF_RUN, Meta, Place};
 
-#[derive(Clone, Debug)]
 /// An authentic entry on its way in; `position` is its place in the log if it has one already.
+#[derive(Clone, Debug)]
 pub(super) struct Incoming {
     pub(super) entry: Entry,
     pub(super) from: NodeId,
