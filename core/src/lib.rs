@@ -18,7 +18,6 @@ pub mod hlc;
 pub mod hunt;
 pub mod iblt;
 pub mod identity;
-pub mod machine;
 pub mod membership;
 pub mod node;
 pub mod orphans;
@@ -30,3 +29,5 @@ pub mod ticket;
 pub mod transfer;
 pub mod value;
 pub mod watch;
+
+pub use quorate_machine as machine;

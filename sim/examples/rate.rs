@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use quorate_core::machine::{Cx, Effects, Input, Machine, Never, NodeId, Time};
+use quorate_machine::{Cx, Effects, Input, Machine, Never, NodeId, Time};
 use quorate_sim::{Fault, Plan, Ratio, Sim, SimTime, Skew, Span, System};
 
 const IN_FLIGHT: u8 = 10;

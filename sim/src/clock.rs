@@ -5,7 +5,7 @@
 //! with every process: a machine that compares its `now` with one from an earlier life is found.
 //! Both are linear between changes: a reading is `base + elapsed * (1_000_000 + ppm) / 1_000_000`.
 
-use quorate_core::machine::{Time, WallTime};
+use quorate_machine::{Time, WallTime};
 
 use crate::prng::{Rng, Span};
 

@@ -3,7 +3,7 @@
 
 use core::hash::Hash;
 
-use quorate_core::machine::{Input, Machine};
+use quorate_machine::{Input, Machine};
 
 use crate::disk::Loses;
 use crate::prng::{Ratio, Span};

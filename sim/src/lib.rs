@@ -1,4 +1,4 @@
-//! A seeded simulator for any [`Machine`](quorate_core::machine::Machine).
+//! A seeded simulator for any [`Machine`](quorate_machine::Machine).
 //!
 //! A cluster of machines runs in one thread, in simulated time, over a simulated network, disks and
 //! clocks, with all their faults; one seed decides everything. The same seed gives the same trace,
@@ -15,7 +15,7 @@
 //! ever does:
 //!
 //! ```
-//! use quorate_core::machine::{Cx, Effects, Input, Machine, Never, Time};
+//! use quorate_machine::{Cx, Effects, Input, Machine, Never, Time};
 //! use quorate_sim::{Fault, HostCx, Options, Plan, SimTime, System, View, many, ms};
 //!
 //! #[derive(Clone, Default)]

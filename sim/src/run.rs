@@ -4,7 +4,7 @@
 //! itself, its effects are carried out in the order in which it asked for them, its deadline is
 //! read again, and the system's invariant is asked. There are no threads in a run.
 //!
-//! **The host's contract** (see `quorate_core::machine`): `persist` appends to the node's log; what
+//! **The host's contract** (see `quorate_machine`): `persist` appends to the node's log; what
 //! `send` and `emit` carry is stamped with the length of the log and waits until the simulated disk
 //! has synced that far; `send_now` leaves at once.
 //!
@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use quorate_core::machine::{Cx, Input, Machine};
+use quorate_machine::{Cx, Input, Machine};
 
 use crate::SimTime;
 use crate::disk::Loses;

@@ -8,7 +8,7 @@
 use core::fmt::{self, Debug};
 use core::hash::Hash;
 
-use quorate_core::machine::{Machine, NodeId, Time, WallTime};
+use quorate_machine::{Machine, NodeId, Time, WallTime};
 
 use crate::SimTime;
 use crate::disk::{Log, Loss};
@@ -74,7 +74,7 @@ pub trait System: Clone {
         let _ = (node, loss, cx);
     }
 
-    /// `node` is up: every record is restored and [`Input::Start`](quorate_core::machine::Input) is
+    /// `node` is up: every record is restored and [`Input::Start`](quorate_machine::Input) is
     /// what it handles next. Called at the first start too.
     fn restarted(&mut self, node: usize, cx: &mut HostCx<'_, Self>) {
         let _ = (node, cx);

@@ -7,7 +7,7 @@ use core::hash::Hash;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_core::machine::{Effects, NodeId};
+use quorate_machine::{Effects, NodeId};
 
 use crate::SimTime;
 use crate::clock::Clock;
@@ -320,7 +320,7 @@ impl<S: System> World<S> {
     pub(crate) fn arm(&mut self, node: usize) {
         let state = &mut self.nodes[node];
         let Some(machine) = &state.machine else { return };
-        let deadline = quorate_core::machine::Machine::deadline(machine);
+        let deadline = quorate_machine::Machine::deadline(machine);
         if let Some(at) = deadline.and_then(|deadline| state.clock.when(deadline)) {
             let at = at.max(self.now);
             if at < state.armed {

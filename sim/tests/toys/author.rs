@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_core::machine::{Cx, Effects, Input, Machine, NodeId, Time};
+use quorate_machine::{Cx, Effects, Input, Machine, NodeId, Time};
 use quorate_sim::{HostCx, Rng, SimTime, System, View};
 
 /// A way to get it wrong.

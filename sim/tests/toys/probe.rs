@@ -1,6 +1,6 @@
 //! A machine that does one thing at a time, and a host that writes down all it sees.
 
-use quorate_core::machine::{Cx, Effects, Input, Machine, NodeId, Time};
+use quorate_machine::{Cx, Effects, Input, Machine, NodeId, Time};
 use quorate_sim::{Conditions, Fault, HostCx, Loss, Plan, Sim, SimTime, System};
 
 /// Pings every peer each period, persists what it is told to say, and tells its host everything.

@@ -23,6 +23,13 @@
 //! enums with [`Lift`], and drains the bus of child events before it returns. A thing that several
 //! children use (a connection, the clock) has one owner.
 
+#![no_std]
+#![deny(missing_docs, clippy::missing_errors_doc)]
+// Two machines must agree to the bit: what is decided is decided in integers.
+#![cfg_attr(not(test), deny(clippy::float_arithmetic))]
+
+extern crate alloc;
+
 use alloc::collections::VecDeque;
 use core::fmt;
 
@@ -98,7 +105,7 @@ impl Cx {
     /// draws cannot shift another's.
     ///
     /// ```
-    /// use quorate_core::machine::{Cx, NodeId, Time, WallTime};
+    /// use quorate_machine::{Cx, NodeId, Time, WallTime};
     /// use rand_core::Rng;
     ///
     /// let cx = Cx { me: NodeId([0; 32]), now: Time::ZERO, wall: WallTime::ZERO, entropy: 7 };
@@ -130,7 +137,7 @@ pub trait Effects<M: Machine> {
 /// host wrapped in the parent's enums, events stop on the parent's bus.
 ///
 /// ```
-/// # use quorate_core::machine::*;
+/// # use quorate_machine::*;
 /// # use std::collections::VecDeque;
 /// # #[derive(Clone)] struct Child;
 /// # impl Machine for Child {
