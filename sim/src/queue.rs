@@ -1,9 +1,6 @@
 //! What is still to come: one queue ordered by (time, order of scheduling), and slabs for what is
 //! too big to be moved about in it.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-
 /// Something that is due at a time. Nodes are dense indices; contents lie in a [`Slab`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
@@ -49,47 +46,72 @@ impl Entry {
     }
 }
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.key() == other.key()
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    #[inline]
-    fn partial_cmp(&self, other: &Entry) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    /// Reversed: the earliest is the greatest, which is what the heap gives first.
-    #[inline]
-    fn cmp(&self, other: &Entry) -> Ordering {
-        other.key().cmp(&self.key())
-    }
-}
+/// How many children an entry of the heap has: four lie in two cache lines, and the heap is half as
+/// deep as one of two.
+const ARITY: usize = 4;
 
-/// The queue of a run.
+/// The queue of a run: a heap of [`ARITY`], the earliest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
-    heap: BinaryHeap<Entry>,
+    heap: Vec<Entry>,
     scheduled: u64,
 }
 
 impl Queue {
     #[inline]
     pub(crate) fn push(&mut self, at: u64, due: Due) {
-        self.heap.push(Entry { at, order: self.scheduled, due });
+        let entry = Entry { at, order: self.scheduled, due };
         self.scheduled += 1;
+        let mut hole = self.heap.len();
+        self.heap.push(entry);
+        while hole > 0 {
+            let parent = (hole - 1) / ARITY;
+            if self.heap[parent].at <= at {
+                break;
+            }
+            self.heap[hole] = self.heap[parent];
+            hole = parent;
+        }
+        self.heap[hole] = entry;
     }
 
     /// The earliest, if it is due by `until`.
     #[inline]
     pub(crate) fn pop(&mut self, until: u64) -> Option<(u64, Due)> {
-        if self.heap.peek()?.at > until {
+        let first = *self.heap.first()?;
+        if first.at > until {
             return None;
         }
-        self.heap.pop().map(|entry| (entry.at, entry.due))
+        let last = self.heap.pop()?;
+        if !self.heap.is_empty() {
+            self.sink(last);
+        }
+        Some((first.at, first.due))
+    }
+
+    /// Puts `entry` in the place of the first and lets it sink to where it belongs.
+    #[inline]
+    fn sink(&mut self, entry: Entry) {
+        let key = entry.key();
+        let mut hole = 0;
+        loop {
+            let first = hole * ARITY + 1;
+            let Some(rest) = self.heap.get(first..) else { break };
+            let mut least: Option<(u128, usize)> = None;
+            for (n, child) in rest.iter().take(ARITY).enumerate() {
+                let key = child.key();
+                if least.is_none_or(|(least, _)| key < least) {
+                    least = Some((key, first + n));
+                }
+            }
+            let Some((child_key, child)) = least else { break };
+            if child_key >= key {
+                break;
+            }
+            self.heap[hole] = self.heap[child];
+            hole = child;
+        }
+        self.heap[hole] = entry;
     }
 }
 
