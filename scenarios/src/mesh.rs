@@ -9,8 +9,10 @@
 //! - who watched has been told exactly what there is to read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_core::cow::CowVec;
 use quorate_core::entry::Link;
 use quorate_core::frontier::Tip;
 use quorate_core::hash::Hash;
@@ -77,7 +79,7 @@ pub struct Mesh {
     /// What must hold in the end.
     pub expect: Expect,
     founding: Founding,
-    identities: Vec<Identity>,
+    identities: Arc<[Identity]>,
     /// What was added to each counter by writes that were acknowledged, and how many additions were
     /// never answered.
     counted: BTreeMap<Bytes, (i64, u32)>,
@@ -85,7 +87,7 @@ pub struct Mesh {
     adding: BTreeMap<u64, (Bytes, i64)>,
     /// The last acknowledged write of each node, and all of them.
     last: Vec<Option<Link>>,
-    acknowledged: Vec<Link>,
+    acknowledged: CowVec<Link>,
     durable: Vec<u64>,
     /// Nodes that have lost what was durable.
     lossy: BTreeSet<usize>,
@@ -99,7 +101,7 @@ impl Mesh {
     /// A mesh of `nodes`, the first of which founds it and invites the others.
     #[must_use]
     pub fn new(nodes: usize) -> Mesh {
-        let identities: Vec<Identity> = (0..nodes).map(identity).collect();
+        let identities: Arc<[Identity]> = (0..nodes).map(identity).collect();
         let founding = Founding { founder: identities[0].id(), nonce: [7; 16] };
         Mesh {
             nodes,
@@ -115,7 +117,7 @@ impl Mesh {
             counted: BTreeMap::new(),
             adding: BTreeMap::new(),
             last: vec![None; nodes],
-            acknowledged: Vec::new(),
+            acknowledged: CowVec::new(),
             durable: vec![0; nodes],
             lossy: BTreeSet::new(),
             tickets: 0,
@@ -215,7 +217,8 @@ impl Mesh {
                     && held.is_some_and(|meta| meta.hash == link.hash && durable(meta.position))
             })
         };
-        self.acknowledged.retain(|link| link.author != me || elsewhere(link));
+        let kept = self.acknowledged.iter().filter(|link| link.author != me || elsewhere(link));
+        self.acknowledged = kept.copied().collect();
         self.last[node] = None;
         self.lossy.insert(node);
     }

@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use crate::prng::{Rng, Span};
 
-const CHUNK: usize = 256;
+/// Records of a sealed chunk. A fork copies those of the unsealed tail, so it is small.
+const CHUNK: usize = 32;
 
 /// The records of a node, at positions 0, 1, 2, …
 #[derive(Clone, Debug)]
