@@ -11,6 +11,7 @@ mod lies;
 mod memo;
 mod mesh;
 mod replay;
+mod state;
 
 pub use actor::{Actor, Ask};
 pub use catalogue::{Named, catalogue, find};

@@ -31,6 +31,7 @@ use quorate_sim::{HostCx, Loss, Rng, SimTime, System, View};
 use crate::actor::{Actor, Ask};
 use crate::lies::{Lie, Pen, Place};
 use crate::memo::remembered;
+use crate::state::state;
 
 /// Something a client does at a node, or a liar says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -403,6 +404,10 @@ impl System for Mesh {
 
     fn id(&self, node: usize) -> NodeId {
         self.identities[node].id()
+    }
+
+    fn describe(&self, node: usize, view: &View<'_, Self>) -> Vec<(&'static str, String)> {
+        state(self, node, view)
     }
 
     fn boot(&self, node: usize) -> Actor {

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use quorate_core::store::Store;
 use quorate_sim::many::prepare;
-use quorate_sim::{Outcome, SimTime};
+use quorate_sim::picture::{self, Caption};
+use quorate_sim::{Outcome, SimTime, shiviz};
 
 use crate::catalogue::Named;
 use crate::mesh::Mesh;
@@ -20,10 +21,34 @@ pub struct Replay {
     pub nodes: Vec<String>,
 }
 
-/// Runs `seed` of `scenario`, keeping every event if `record`.
+impl Replay {
+    /// The run as a page; it must have been recorded.
+    #[must_use]
+    pub fn html(&self, scenario: &Named) -> String {
+        let seed = self.outcome.seed;
+        let caption = Caption {
+            scenario: scenario.name.to_owned(),
+            about: scenario.about.to_owned(),
+            replay: format!("quorate sim replay --scenario {} --seed {seed}", scenario.name),
+            names: Vec::new(),
+        };
+        picture::html(&self.outcome, &caption)
+    }
+
+    /// The run as a log for ShiViz; it must have been recorded.
+    #[must_use]
+    pub fn shiviz(&self) -> String {
+        shiviz::log(self.outcome.trace.as_deref().unwrap_or_default())
+    }
+}
+
+/// Runs `seed` of `scenario`, keeping every event and the nodes' states if `record`.
 #[must_use]
 pub fn replay(scenario: &Named, seed: u64, record: bool) -> Replay {
     let mut sim = prepare(&scenario.build, seed, record);
+    if record {
+        sim.keep_states();
+    }
     let schedule =
         sim.plan().schedule.iter().map(|(at, action)| format!("{at} {action:?}")).collect();
     let mut until = SimTime(0);

@@ -8,6 +8,7 @@ use quorate_machine::{Input, Machine};
 use crate::disk::Loses;
 use crate::prng::{Ratio, Span};
 use crate::queue::Due;
+use crate::recording::About;
 use crate::run::{FailureKind, Sim};
 use crate::schedule::{Action, Fault, When};
 use crate::system::{HostCx, System, View};
@@ -35,7 +36,10 @@ impl<S: System> Sim<S> {
                 if self.world.core.is_some() {
                     return;
                 }
-                self.note(What::Fault, Who::NOBODY, 0, || format!("{fault:?}"));
+                let now = self.world.now;
+                self.world.trace.note_about(now, What::Fault, Who::NOBODY, 0, |_| {
+                    (About::Fault(Box::new(fault.clone())), format!("{fault:?}"))
+                });
                 if !self.strike_with(fault, index) {
                     return;
                 }
@@ -121,7 +125,10 @@ impl<S: System> Sim<S> {
         }
         let run = self.run.clone();
         let Action::Fault(fault) = &run.schedule[index as usize].1 else { return };
-        self.note(What::Undo, Who::NOBODY, u64::from(index), || format!("{fault:?}"));
+        let now = self.world.now;
+        self.world.trace.note_about(now, What::Undo, Who::NOBODY, u64::from(index), |_| {
+            (About::Fault(Box::new(fault.clone())), format!("{fault:?}"))
+        });
         match *fault {
             Fault::Cut { ref lanes, .. } => {
                 for &(from, to) in lanes {
@@ -314,7 +321,10 @@ impl<S: System> Sim<S> {
         let core = self.system.core(&mut rng);
         self.world.host_rng = rng;
         let core = core.unwrap_or_else(|| (0..self.world.nodes.len()).collect());
-        self.note(What::Heal, Who::NOBODY, core.len() as u64, || format!("{core:?}"));
+        let now = self.world.now;
+        self.world.trace.note_about(now, What::Heal, Who::NOBODY, core.len() as u64, |_| {
+            (About::Nodes(core.clone()), format!("{core:?}"))
+        });
         self.world.network.conditions = self.world.network.conditions.healed();
         self.heal_nodes(&core);
         for &node in &core {

@@ -10,6 +10,7 @@
 //!   [`Run`], an explicit list of faults and operations.
 //! - [`Sim`] is a running cluster: it can be run to the end, stepped, looked at and cloned.
 //! - [`many()`] runs many seeds over all cores and sums up, in the order of the seeds.
+//! - [`picture::html`] draws a recorded run as a page, [`shiviz::log`] writes it for ShiViz.
 //!
 //! A machine that counts, durably, and a scenario that finds what it acknowledged and lost, if it
 //! ever does:
@@ -77,10 +78,13 @@ pub mod disk;
 mod faults;
 pub mod many;
 pub mod network;
+pub mod picture;
 mod prng;
 mod queue;
+pub mod recording;
 pub mod run;
 pub mod schedule;
+pub mod shiviz;
 pub mod swarm;
 mod system;
 mod time;
@@ -92,6 +96,7 @@ pub use disk::{Log, Loses, Loss};
 pub use many::{Options, Report, Scenario, check_determinism, many, record, run};
 pub use network::NetworkConditions;
 pub use prng::{Ratio, Rng, Span};
+pub use recording::{About, States};
 pub use run::{Failure, FailureKind, Outcome, Sim};
 pub use schedule::{Action, Conditions, Fault, Run, Schedule, Shape, Topology, When};
 pub use swarm::{Kind, Plan, Swarm, Timed};

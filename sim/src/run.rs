@@ -28,6 +28,7 @@ use crate::disk::Loses;
 use crate::many::quiet;
 use crate::network::Arrival;
 use crate::queue::Due;
+use crate::recording::{About, States};
 use crate::schedule::{Action, Run};
 use crate::system::{Event, HostCx, Message, System, View};
 use crate::trace::{TraceEvent, What, Who};
@@ -110,6 +111,8 @@ pub struct Outcome {
     pub result: Result<(), Failure>,
     /// Every event, if the run was recorded.
     pub trace: Option<Vec<TraceEvent>>,
+    /// What the nodes' states were, if they were kept.
+    pub states: Option<States>,
 }
 
 /// A running cluster. A clone is a fork: both go on from here in the same way unless one is given
@@ -154,6 +157,25 @@ impl<S: System> Sim<S> {
         let last_action = run.schedule.iter().map(|(at, _)| at.0).max().unwrap_or(0);
         let (run, holding) = (Arc::new(run), BTreeSet::new());
         Sim { system, world, run, holding, last_action, done: false }
+    }
+
+    /// From now on what [`System::describe`] says is kept after every step, for
+    /// [`Outcome::states`]. The run must be a recorded one: states belong to its events.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn keep_states(&mut self) {
+        assert!(self.world.trace.recorded.is_some(), "states are kept of recorded runs only");
+        self.world.states = Some(Box::default());
+    }
+
+    #[cold]
+    fn keep_state(&mut self, node: usize) {
+        let lines = self.system.describe(node, &View { world: &self.world });
+        let step = self.world.trace.in_flight.step();
+        if let Some(states) = &mut self.world.states {
+            states.keep(step, node, &lines);
+        }
     }
 
     /// A look at the cluster.
@@ -322,10 +344,10 @@ impl<S: System> Sim<S> {
             return;
         }
         if !self.world.running(to) {
-            return self.world.dropped(from, to, "node down");
+            return self.world.dropped(from, to, "node down", Some(slot));
         }
         match self.world.network.arrive(from, to, epoch) {
-            Arrival::Dropped(why) => return self.world.dropped(from, to, why),
+            Arrival::Dropped(why) => return self.world.dropped(from, to, why, Some(slot)),
             Arrival::UpFirst => {
                 let (current, _) = self.world.network.connection(from, to);
                 self.link_up(to, from, current);
@@ -340,7 +362,10 @@ impl<S: System> Sim<S> {
     fn accept(&mut self, from: usize, to: usize, slot: u32, message: Message<S>) {
         self.world.counts.delivered += 1;
         let who = Who::pair(to, from);
-        self.note(What::Deliver, who, u64::from(slot), || format!("{message:?}"));
+        let (now, content) = (self.world.now, u64::from(slot));
+        self.world.trace.note_about(now, What::Deliver, who, content, |in_flight| {
+            (About::Message(in_flight.get(slot)), format!("{message:?}"))
+        });
         let from = self.world.nodes[from].id;
         self.step(to, Input::Message { from, message });
     }
@@ -457,6 +482,9 @@ impl<S: System> Sim<S> {
         }
         let disk_full = self.carry_out(node);
         self.world.arm(node);
+        if self.world.states.is_some() {
+            self.keep_state(node);
+        }
         if let Err(reason) = self.system.invariant(node, &View { world: &self.world }) {
             self.fail(Some(node), FailureKind::Invariant, reason);
         }

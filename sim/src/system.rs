@@ -92,6 +92,13 @@ pub trait System: Clone {
         0
     }
 
+    /// A node's state in lines of a label and a value, for the picture of a run: asked after each
+    /// of its steps when states are kept. The labels of a node must differ.
+    fn describe(&self, node: usize, view: &View<'_, Self>) -> Vec<(&'static str, String)> {
+        let _ = (node, view);
+        Vec::new()
+    }
+
     /// Which nodes are healed when the faults stop, such as a random quorum; the others stay as
     /// they are, dead, paused or cut off. `None` heals all.
     fn core(&mut self, rng: &mut Rng) -> Option<Vec<usize>> {

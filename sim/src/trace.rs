@@ -14,6 +14,7 @@ use core::fmt;
 use core::hash::Hasher;
 
 use crate::SimTime;
+use crate::recording::{About, InFlight};
 
 const MULTIPLIER: u64 = 0x9fb2_1c65_1e98_df25;
 const INCREMENT: u64 = 0xa076_1d64_78bd_642f;
@@ -150,6 +151,8 @@ pub struct TraceEvent {
     pub node: Option<usize>,
     /// The other node, where there is one.
     pub peer: Option<usize>,
+    /// What it is about, for programs.
+    pub about: About,
     /// The content, for people.
     pub detail: String,
     /// The rolling hash after it.
@@ -205,6 +208,7 @@ const NOBODY: u16 = u16::MAX;
 pub(crate) struct Trace {
     pub(crate) hasher: TraceHasher,
     pub(crate) recorded: Option<Vec<TraceEvent>>,
+    pub(crate) in_flight: InFlight,
     events: u64,
 }
 
@@ -226,7 +230,8 @@ impl Who {
 
 impl Trace {
     pub(crate) fn new(seed: u64, record: bool) -> Trace {
-        Trace { hasher: TraceHasher::new(seed), recorded: record.then(Vec::new), events: 0 }
+        let (hasher, recorded) = (TraceHasher::new(seed), record.then(Vec::new));
+        Trace { hasher, recorded, in_flight: InFlight::default(), events: 0 }
     }
 
     pub(crate) fn hash(&self) -> u64 {
@@ -244,23 +249,46 @@ impl Trace {
         content: u64,
         detail: impl FnOnce() -> String,
     ) {
+        self.note_about(time, what, who, content, |_| (About::Nothing, detail()));
+    }
+
+    /// The same for an event about something; `tell` is asked only if it is recorded.
+    #[inline]
+    pub(crate) fn note_about(
+        &mut self,
+        time: u64,
+        what: What,
+        who: Who,
+        content: u64,
+        tell: impl FnOnce(&InFlight) -> (About, String),
+    ) {
         let head = u64::from(what as u8) | u64::from(who.0) << 16 | u64::from(who.1) << 32;
         self.hasher.words(time.wrapping_mul(INCREMENT) ^ head, content);
         if self.recorded.is_some() {
-            self.record(time, what, who, detail());
+            let (about, detail) = tell(&self.in_flight);
+            self.record(time, what, who, about, detail);
         }
         self.events += 1;
     }
 
+    /// The message of the last send lies in `slot` until it arrives.
+    #[inline]
+    pub(crate) fn lies_in(&mut self, slot: u32) {
+        if self.recorded.is_some() {
+            self.in_flight.put(slot);
+        }
+    }
+
     #[cold]
-    fn record(&mut self, time: u64, what: What, who: Who, detail: String) {
+    fn record(&mut self, time: u64, what: What, who: Who, about: About, detail: String) {
         let (number, hash) = (self.events, self.hash());
+        self.in_flight.noted(number, what);
         let some = |index: u16| (index != NOBODY).then_some(usize::from(index));
         let (node, peer, time) = (some(who.0), some(who.1), SimTime(time));
         if let Some(recorded) = &mut self.recorded
             && recorded.len() < RECORDED_EVENTS_MAX
         {
-            recorded.push(TraceEvent { number, time, what, node, peer, detail, hash });
+            recorded.push(TraceEvent { number, time, what, node, peer, about, detail, hash });
         }
     }
 }

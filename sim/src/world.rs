@@ -15,6 +15,7 @@ use crate::disk::Disk;
 use crate::network::{Fate, Network};
 use crate::prng::{Rng, Span};
 use crate::queue::{Due, Queue, Slab};
+use crate::recording::{About, States};
 use crate::run::{Failure, FailureKind, Outcome};
 use crate::schedule::{Run, Topology};
 use crate::system::{Command, Event, Message, Record, System};
@@ -164,6 +165,8 @@ pub(crate) struct World<S: System> {
     pub(crate) commands: Slab<Command<S>>,
     pub(crate) sink: Sink<S>,
     pub(crate) trace: Trace,
+    /// The nodes' states, if they are kept.
+    pub(crate) states: Option<Box<States>>,
     pub(crate) counts: Counts,
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) marks: RefCell<BTreeMap<&'static str, u64>>,
@@ -222,6 +225,7 @@ impl<S: System> World<S> {
             commands: Slab::new(),
             sink: Sink(Vec::new()),
             trace: Trace::new(seed, record),
+            states: None,
             counts: Counts::default(),
             faults: BTreeMap::new(),
             marks: RefCell::default(),
@@ -272,6 +276,7 @@ impl<S: System> World<S> {
         let (from16, to16) = (from as u16, to as u16);
         if from == to {
             let (epoch, slot) = (self.nodes[from].life, self.messages.insert(message));
+            self.trace.lies_in(slot);
             let due = Due::Deliver { from: from16, to: to16, epoch, slot };
             self.queue.push(self.now + SELF_SEND_US, due);
             return;
@@ -279,15 +284,19 @@ impl<S: System> World<S> {
         let limited = self.network.conditions.bytes_per_ms > 0;
         let bytes = if limited { system.size(&message) as u64 } else { 0 };
         match self.network.send(from, to, self.now, bytes) {
-            Fate::Dropped(why) => self.dropped(from, to, why),
+            Fate::Dropped(why) => self.dropped(from, to, why, None),
             Fate::Arrives { epoch, at, again } => {
                 if let Some(again) = again {
                     self.counts.duplicated += 1;
-                    self.trace.note(self.now, What::Duplicate, who, again, String::new);
+                    self.trace.note_about(self.now, What::Duplicate, who, again, |in_flight| {
+                        (About::Message(in_flight.last()), String::new())
+                    });
                     let slot = self.messages.insert(message.clone());
+                    self.trace.lies_in(slot);
                     self.queue.push(again, Due::Deliver { from: from16, to: to16, epoch, slot });
                 }
                 let slot = self.messages.insert(message);
+                self.trace.lies_in(slot);
                 self.queue.push(at, Due::Deliver { from: from16, to: to16, epoch, slot });
             }
         }
@@ -304,10 +313,14 @@ impl<S: System> World<S> {
         });
     }
 
-    pub(crate) fn dropped(&mut self, from: usize, to: usize, why: &'static str) {
+    /// A message is lost: the one in `slot`, or the one that was just sent.
+    pub(crate) fn dropped(&mut self, from: usize, to: usize, why: &'static str, slot: Option<u32>) {
         self.counts.dropped += 1;
-        let content = why.len() as u64;
-        self.trace.note(self.now, What::Drop, Who::pair(from, to), content, || why.to_owned());
+        let (who, content) = (Who::pair(from, to), why.len() as u64);
+        self.trace.note_about(self.now, What::Drop, who, content, |in_flight| {
+            let sent = slot.map_or(in_flight.last(), |slot| in_flight.get(slot));
+            (About::Message(sent), why.to_owned())
+        });
     }
 
     /// Starts a sync of a node's disk if one is needed.
@@ -435,6 +448,7 @@ impl<S: System> World<S> {
             time: SimTime(self.now),
             result: self.failure.take().map_or(Ok(()), Err),
             trace: self.trace.recorded.take(),
+            states: self.states.take().map(|states| *states),
         }
     }
 }

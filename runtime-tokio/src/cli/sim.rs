@@ -1,6 +1,8 @@
 //! `quorate sim`: the scenarios, many seeds of them, or one again.
 
+use std::fs;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
@@ -53,6 +55,12 @@ pub(crate) struct ReplayArgs {
     /// Print every event: what each node was told, sent, wrote and said
     #[arg(long)]
     trace: bool,
+    /// Write the run as a page to look at: who sent what to whom, and each node's state
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the run as a log that ShiViz reads
+    #[arg(long, value_name = "FILE")]
+    shiviz: Option<PathBuf>,
 }
 
 /// Runs one of the commands.
@@ -165,10 +173,17 @@ fn as_value(scenario: &Named, report: &Report, rate: f64) -> Value {
 
 fn replay_seed(args: &ReplayArgs, as_json: bool) -> Result<(), Failure> {
     let scenario = scenario(&args.scenario)?;
-    let replay = replay(scenario, args.seed, args.trace);
+    let record = args.trace || args.html.is_some() || args.shiviz.is_some();
+    let replay = replay(scenario, args.seed, record);
     let outcome = &replay.outcome;
-    let trace: Vec<String> =
-        outcome.trace.iter().flatten().map(|event| event.to_string()).collect();
+    let told = outcome.trace.iter().flatten().filter(|_| args.trace);
+    let trace: Vec<String> = told.map(|event| event.to_string()).collect();
+    if let Some(file) = &args.html {
+        write_file(file, &replay.html(scenario))?;
+    }
+    if let Some(file) = &args.shiviz {
+        write_file(file, &replay.shiviz())?;
+    }
     if as_json {
         let failure = outcome.result.as_ref().err().map(|failure| failure.to_string());
         print(
@@ -202,6 +217,12 @@ fn scenario(name: &str) -> Result<&'static Named, Failure> {
 
 fn replay_command(name: &str, seed: u64) -> String {
     format!("quorate sim replay --scenario {name} --seed {seed}")
+}
+
+fn write_file(file: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(file, text).map_err(|error| {
+        Failure::new(Code::Failed, format!("cannot write {}: {error}", file.display()))
+    })
 }
 
 /// Prints a line; whoever reads may have gone.
