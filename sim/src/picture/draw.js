@@ -217,16 +217,15 @@ function drawArrows(c, low, high) {
     for (const { x0, y0, x1, y1, k } of list) line(c, x0, y0, x1, y1, arrows.from[k], arrows.to[k]);
     c.stroke();
     c.setLineDash([]);
-    if (!heads) continue;
     if (arrows.lost[arrow.k]) {
       c.globalAlpha = dimmed ? .08 : 1;
       c.strokeStyle = colors.bad;
-      c.lineWidth = 1.6;
+      c.lineWidth = heads ? 1.6 : 1;
       c.beginPath();
-      for (const { x1, y1 } of list) cross(c, x1, y1, 3.5);
+      for (const { x1, y1 } of list) cross(c, x1, y1, heads ? 3.5 : 2);
       c.stroke();
       c.lineWidth = drawn.length > 1500 ? .75 : 1.15;
-    } else {
+    } else if (heads) {
       c.beginPath();
       for (const { x0, y0, x1, y1 } of list) head(c, x0, y0, x1, y1);
       c.fill();
@@ -384,7 +383,7 @@ function drawDensity(c, low, high, ofNobody) {
       const n = counts[row * wide + x];
       if (!n) continue;
       const part = Math.log1p(n) / Math.log1p(most), h = 2 + tall * part;
-      c.globalAlpha = .3 + .5 * part;
+      c.globalAlpha = .25 + .45 * part;
       c.fillRect(x, y - h / 2, 1, h);
     }
   }
@@ -499,33 +498,35 @@ function drawNames(c, height) {
 function drawOverview() {
   const [c, width, height] = sized(overview);
   const inner = width - GUTTER - 12, at = u => GUTTER + u / axisEnd * inner;
-  const counts = new Uint32Array(Math.max(1, Math.ceil(inner)) + 1), lost = new Uint32Array(counts.length);
-  for (let i = 0; i < count; i++) {
-    if (!visible[i]) continue;
-    const x = Math.floor(axis[i] / axisEnd * inner);
-    counts[x]++;
-    if (run.what[i] === WHAT.Drop) lost[x]++;
-  }
+  // A line of its own for each node: how much it does, and in red what it lost.
+  const wide = Math.max(1, Math.ceil(inner)) + 1, first = 16, tall = (height - first - 4) / Math.max(1, rows);
+  const counts = new Uint16Array(wide * Math.max(1, rows)), lost = new Uint16Array(counts.length);
   let most = 1;
-  for (const n of counts) most = Math.max(most, n);
-  const base = height - 6, scale = (height - 24) / Math.log1p(most);
-  for (let x = 0; x < counts.length; x++) {
-    if (!counts[x]) continue;
-    const wide = Math.max(1, Math.min(6, inner / axisEnd * .6));
-    c.fillStyle = colors.row;
-    c.fillRect(GUTTER + x, base - Math.log1p(counts[x]) * scale, view.byTime ? 1 : wide, Math.log1p(counts[x]) * scale);
-    c.fillStyle = colors.bad;
-    if (lost[x]) c.fillRect(GUTTER + x, base - Math.log1p(lost[x]) * scale, view.byTime ? 1 : wide, Math.log1p(lost[x]) * scale);
+  for (let i = 0; i < count; i++) {
+    if (!visible[i] || run.node[i] < 0) continue;
+    const cell = rowOf[run.node[i]] * wide + Math.floor(axis[i] / axisEnd * inner);
+    most = Math.max(most, ++counts[cell]);
+    if (run.what[i] === WHAT.Drop) lost[cell]++;
   }
+  for (let cell = 0; cell < counts.length; cell++) {
+    if (!counts[cell]) continue;
+    const part = Math.log1p(counts[cell]) / Math.log1p(most), y = first + Math.floor(cell / wide) * tall;
+    c.globalAlpha = lost[cell] ? .9 : .25 + .65 * part;
+    c.fillStyle = lost[cell] ? colors.bad : colors.quiet;
+    c.fillRect(GUTTER + cell % wide, y + tall * .15, 1.5, Math.max(1, tall * .7));
+  }
+  c.globalAlpha = 1;
   for (const band of run.bands) {
     const end = name => at(view.byTime ? band[name + "_us"] : band[name] >= count ? axisEnd : axis[band[name]]);
     c.globalAlpha = .5;
     c.fillStyle = bandColor(band);
-    c.fillRect(end("from"), band.sides.length > 1 ? 3 : 8, Math.max(1, end("to") - end("from")), 4);
+    const between = band.sides.length > 1, row = rowOf[band.sides[0][0]];
+    if (!between && row < 0) continue;
+    c.fillRect(end("from"), between ? 4 : first + row * tall, Math.max(1, end("to") - end("from")), between ? 4 : tall);
   }
   c.globalAlpha = 1;
   c.fillStyle = colors.found;
-  for (const i of chosen.found) c.fillRect(at(axis[i]), 14, 1.5, 5);
+  for (const i of chosen.found) c.fillRect(at(axis[i]), 9, 1.5, 6);
   if (run.failed_at >= 0) {
     c.fillStyle = colors.bad;
     c.fillRect(at(axis[run.failed_at]) - 1, 0, 2, height);

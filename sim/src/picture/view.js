@@ -51,7 +51,7 @@ let lanes = 0;
 
 const worldY = () => RULER + lanes * LANE + 14; // where events of no node are
 const rowsTop = () => worldY() + 12;
-const rowHeight = () => Math.max(20, Math.min(120, (view.height - rowsTop() - 8) / Math.max(1, rows)));
+const rowHeight = () => Math.max(20, Math.min(170, (view.height - rowsTop() - 8) / Math.max(1, rows)));
 const yOf = node => rowsTop() + (rowOf[node] + .5) * rowHeight() - view.top;
 const rowsBottom = () => rowsTop() + rows * rowHeight() - view.top;
 
@@ -81,8 +81,7 @@ function zoomBy(factor, x = GUTTER + (view.width - GUTTER) / 2) {
 }
 function fit() {
   view.zoom = Math.min(zoomFit(), view.byTime ? zoomFit() : 90);
-  const slack = (view.width - GUTTER) / view.zoom - axisEnd;
-  view.left = -Math.max(0, slack) * (view.zoom >= 90 ? 0 : .5) - 20 / view.zoom;
+  view.left = -20 / view.zoom;
 }
 function showPlace(place, zoom) {
   if (zoom) view.zoom = Math.max(view.zoom, Math.min(zoom, zoomMost()));

@@ -151,6 +151,17 @@ impl System for Authors {
         }
     }
 
+    fn describe(&self, node: usize, view: &View<'_, Self>) -> Vec<(&'static str, String)> {
+        view.machine(node).map_or_else(Vec::new, |author| {
+            let linked = author.linked.len();
+            vec![
+                ("entries", author.entries.len().to_string()),
+                ("next", author.next.to_string()),
+                ("links", linked.to_string()),
+            ]
+        })
+    }
+
     fn ops(&self, rng: &mut Rng, active: SimTime) -> Vec<(SimTime, usize, u64)> {
         let nodes = self.nodes as u64;
         let op = |_| (SimTime(rng.below(active.0)), rng.below(nodes) as usize, rng.next_u64());
