@@ -54,8 +54,11 @@ fn links(view: &View<'_, Mesh>, node: usize) -> String {
 
 /// What it thinks of its peers.
 fn peers(actor: &Node, view: &View<'_, Mesh>) -> String {
-    list(actor.peers().into_iter().filter(|peer| peer.open).map(|peer| {
-        let name = name(peer.node, view);
+    let mut open: Vec<_> = actor.peers().into_iter().filter(|peer| peer.open).collect();
+    open.sort_by_key(|peer| view.index(peer.node));
+    list(open.into_iter().map(|peer| {
+        let name =
+            view.index(peer.node).map_or_else(|| format!("{:?}", peer.node), |n| n.to_string());
         peer.health.map_or_else(|| name.clone(), |health| format!("{name}:{health:?}"))
     }))
 }
@@ -79,10 +82,6 @@ fn members(mesh: &Mesh, store: &Store, view: &View<'_, Mesh>) -> String {
         let member = store.membership().get(&mesh.id(node))?;
         Some(format!("{node}:{:?}", member.state))
     }))
-}
-
-fn name(id: quorate_core::machine::NodeId, view: &View<'_, Mesh>) -> String {
-    view.index(id).map_or_else(|| format!("{id:?}"), |node| node.to_string())
 }
 
 fn list(words: impl Iterator<Item = String>) -> String {

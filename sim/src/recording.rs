@@ -39,6 +39,7 @@ impl InFlight {
     }
 
     /// The last message sent lies in `slot`.
+    #[cold]
     pub(crate) fn put(&mut self, slot: u32) {
         let slot = slot as usize;
         if self.sent.len() <= slot {

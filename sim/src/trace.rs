@@ -265,8 +265,7 @@ impl Trace {
         let head = u64::from(what as u8) | u64::from(who.0) << 16 | u64::from(who.1) << 32;
         self.hasher.words(time.wrapping_mul(INCREMENT) ^ head, content);
         if self.recorded.is_some() {
-            let (about, detail) = tell(&self.in_flight);
-            self.record(time, what, who, about, detail);
+            self.record(time, what, who, tell);
         }
         self.events += 1;
     }
@@ -280,8 +279,16 @@ impl Trace {
     }
 
     #[cold]
-    fn record(&mut self, time: u64, what: What, who: Who, about: About, detail: String) {
+    #[inline(never)]
+    fn record(
+        &mut self,
+        time: u64,
+        what: What,
+        who: Who,
+        tell: impl FnOnce(&InFlight) -> (About, String),
+    ) {
         let (number, hash) = (self.events, self.hash());
+        let (about, detail) = tell(&self.in_flight);
         self.in_flight.noted(number, what);
         let some = |index: u16| (index != NOBODY).then_some(usize::from(index));
         let (node, peer, time) = (some(who.0), some(who.1), SimTime(time));

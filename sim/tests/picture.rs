@@ -9,6 +9,7 @@ use std::process::Command;
 
 use quorate_sim::many::prepare;
 use quorate_sim::picture::{Caption, html};
+use quorate_sim::trace::What;
 use quorate_sim::{Outcome, Plan, SimTime};
 use toys::author::{Authors, Bug};
 
@@ -43,6 +44,8 @@ const HOSTILE: &str =
 fn ten_events() -> Outcome {
     let mut outcome = run(3, Bug::None, 3, SimTime::secs(1));
     let trace = outcome.trace.as_mut().expect("recorded");
+    let sends = trace.iter().position(|event| event.what == What::Send).expect("a message");
+    drop(trace.drain(..sends));
     trace.truncate(10);
     trace.iter_mut().step_by(3).for_each(|event| HOSTILE.clone_into(&mut event.detail));
     outcome

@@ -149,20 +149,21 @@ fn begin(fault: &Fault, place: usize, now: u64) -> Option<Open> {
     let (text, sides, lasts_us) = match fault {
         Fault::Cut { lanes: cut, lasts_us, .. } => {
             lanes.clone_from(cut);
-            (String::new(), sides(cut), *lasts_us)
+            (route(cut), sides(cut).to_vec(), *lasts_us)
         }
         Fault::SlowLink { lanes: slow, factor, lasts_us } => {
             lanes.clone_from(slow);
-            (format!("{factor} times slower"), sides(slow), *lasts_us)
+            (format!("{}  {factor} times slower", route(slow)), sides(slow).to_vec(), *lasts_us)
         }
-        Fault::Pause { node, lasts_us } => (String::new(), vec![vec![*node]], *lasts_us),
+        Fault::Pause { node, lasts_us } | Fault::FullDisk { node, lasts_us } => {
+            (String::new(), vec![vec![*node]], *lasts_us)
+        }
         Fault::SlowNode { node, step_us, lasts_us } => {
             (format!("{step_us} µs a step"), vec![vec![*node]], *lasts_us)
         }
         Fault::SlowDisk { node, factor, lasts_us } => {
             (format!("{factor} times slower"), vec![vec![*node]], *lasts_us)
         }
-        Fault::FullDisk { node, lasts_us } => (String::new(), vec![vec![*node]], *lasts_us),
         Fault::Drift { node, wall_ppm, monotonic_ppm, lasts_us } => {
             let text = format!("wall {wall_ppm:+} ppm, monotonic {monotonic_ppm:+} ppm");
             (text, vec![vec![*node]], *lasts_us)
@@ -177,7 +178,7 @@ fn begin(fault: &Fault, place: usize, now: u64) -> Option<Open> {
 
 /// The sides of what holds along `lanes`: where they begin and where they end. Where they go both
 /// ways, the first node's side and the other.
-fn sides(lanes: &[(usize, usize)]) -> Vec<Vec<usize>> {
+fn sides(lanes: &[(usize, usize)]) -> [Vec<usize>; 2] {
     let mut left: Vec<usize> = lanes.iter().map(|lane| lane.0).collect();
     let mut right: Vec<usize> = lanes.iter().map(|lane| lane.1).collect();
     for side in [&mut left, &mut right] {
@@ -190,7 +191,32 @@ fn sides(lanes: &[(usize, usize)]) -> Vec<Vec<usize>> {
         let beyond = |node: &usize| lanes.contains(&(first, *node));
         (right, left) = left.into_iter().partition(beyond);
     }
-    vec![left, right]
+    [left, right]
+}
+
+/// Between whom `lanes` go: two sides if each node of the one is cut from each of the other, else
+/// the single pairs.
+fn route(lanes: &[(usize, usize)]) -> String {
+    let sides = sides(lanes);
+    let crosses = |from: &[usize], to: &[usize]| {
+        from.iter().all(|&from| to.iter().all(|&to| lanes.contains(&(from, to))))
+    };
+    let list = |side: &[usize]| side.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
+    let [left, right] = &sides;
+    let (forth, back) = (crosses(left, right), crosses(right, left));
+    let across = left.len() * right.len();
+    if forth && back && lanes.len() == 2 * across {
+        return format!("{} | {}", list(left), list(right));
+    }
+    if forth && lanes.len() == across {
+        return format!("{} → {}", list(left), list(right));
+    }
+    let single = |&(from, to): &(usize, usize)| match lanes.contains(&(to, from)) {
+        true if from < to => Some(format!("{from}|{to}")),
+        true => None,
+        false => Some(format!("{from}→{to}")),
+    };
+    lanes.iter().filter_map(single).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -219,6 +245,18 @@ mod tests {
         };
         assert_eq!(side(&Fault::split(&[0, 2], &[1])), [vec![0, 2], vec![1]]);
         assert_eq!(side(&Fault::one_way(&[1], &[0, 2])), [vec![1], vec![0, 2]]);
+    }
+
+    #[test]
+    fn routes_are_told_in_short() {
+        let told = |fault: &Fault| {
+            let Fault::Cut { lanes, .. } = fault else { panic!("a cut") };
+            route(lanes)
+        };
+        assert_eq!(told(&Fault::split(&[0, 2], &[1, 3])), "0 2 | 1 3");
+        assert_eq!(told(&Fault::one_way(&[1], &[0, 2])), "1 → 0 2");
+        assert_eq!(told(&Fault::cut_pairs(&[(0, 1), (1, 2), (0, 2)])), "0|1 1|2 0|2");
+        assert_eq!(route(&[(0, 1), (1, 0), (1, 2)]), "0|1 1→2");
     }
 
     #[test]

@@ -90,7 +90,6 @@ function drawRuler(c, width, height) {
 }
 
 const isIn = band => band.sides.flat().some(node => shown.node[node]);
-const set = nodes => nodes.join(" ");
 
 function drawBetween(c, width) {
   c.font = `11px ${colors.sans}`;
@@ -108,9 +107,7 @@ function drawBetween(c, width) {
     c.fillRect(from, y + 1, to - from, LANE - 3);
     c.globalAlpha = 1;
     c.fillRect(from, y + 1, 2, LANE - 3);
-    const [left, right] = band.sides, sign = band.name === "one-way cut" ? "→" : "|";
-    // The names of the sides hang on the rows, so that one sees which node is where.
-    const label = `${band.name}  ${set(left)} ${sign} ${set(right)}${band.text ? "  " + band.text : ""}`;
+    const label = `${band.name}  ${band.text}`;
     if (to - from > 24) {
       c.save();
       c.beginPath();
@@ -118,7 +115,7 @@ function drawBetween(c, width) {
       c.clip();
       c.fillStyle = color;
       c.textAlign = "left";
-      c.fillText(label, from + 7, y + LANE / 2);
+      c.fillText(label, Math.max(from, GUTTER) + 7, y + LANE / 2);
       c.restore();
     }
   }
@@ -138,7 +135,7 @@ function drawRows(c, width, low, high) {
   c.font = `10.5px ${colors.sans}`;
   c.textBaseline = "middle";
   c.textAlign = "left";
-  const tall = Math.min(26, rowHeight() * .5);
+  const tall = Math.min(26, rowHeight() * .5), free = new Float64Array(nodes).fill(-1e9);
   for (const band of within) {
     const node = band.sides[0][0];
     const from = Math.max(bandX(band, "from"), GUTTER - 5), to = Math.min(Math.max(bandX(band, "to"), bandX(band, "from") + 1), width + 5);
@@ -162,9 +159,11 @@ function drawRows(c, width, low, high) {
       c.setLineDash([]);
     }
     const label = down ? "down" : band.text ? `${band.name}, ${band.text}` : band.name;
-    if (to - from > c.measureText(label).width + 12 && rowHeight() >= 40) {
+    const wide = c.measureText(label).width + 12, x = Math.max(from, GUTTER, free[node]) + 6;
+    if (x + wide < to && rowHeight() >= 40) {
+      free[node] = x + wide;
       c.fillStyle = color;
-      c.fillText(label, from + 6, y + tall / 2 + 7);
+      c.fillText(label, x, y + tall / 2 + 7);
     }
   }
 }
@@ -180,29 +179,30 @@ function endOf(k) {
 function drawArrows(c, low, high) {
   drawn = [];
   const begin = lowerBound(arrows.to.length, k => arrows.to[k], low);
-  const seen = new Set(), dense = view.zoom * (high - low) / Math.max(1, count) < 1 && high - low > 4000;
-  const cell = dense ? 2 : .5;
+  // The more there are, the coarser the grid on which one arrow stands for those on top of it.
+  let many = 0;
+  for (let k = begin; k < arrows.to.length && earliest[k] <= high; k++) many += arrows.from[k] <= high;
+  const seen = new Set(), cell = Math.max(.5, Math.min(12, many / ARROWS_MAX));
   for (let k = begin; k < arrows.to.length && earliest[k] <= high; k++) {
     const from = arrows.from[k], to = arrows.to[k];
     if (from > high || !visible[from] && !visible[to]) continue;
     if (!shown.kind[kind[from]] || !shown.node[run.node[from]] || !shown.node[run.peer[from]]) continue;
     if (!shown.what[run.what[to]] && !shown.what[WHAT.Send]) continue;
     const x0 = xOf(from), [x1, y1] = endOf(k);
-    if (dense || drawn.length > 500) {
-      // One arrow stands for those that lie on top of it.
+    if (many > 500) {
       const key = `${Math.round(x0 / cell)},${Math.round(x1 / cell)},${run.node[from]},${run.peer[from]},${arrows.lost[k]}`;
       if (seen.has(key)) continue;
       seen.add(key);
     }
-    drawn.push({ k, x0, y0: yOf(run.node[from]), x1, y1 });
-    if (drawn.length > ARROWS_MAX * 3) break;
+    // Those that only pass through are fainter: neither end is in view.
+    drawn.push({ k, x0, y0: yOf(run.node[from]), x1, y1, passes: x0 < GUTTER && x1 > view.width });
   }
   const faint = Math.max(.16, Math.min(.85, 900 / Math.max(1, drawn.length)));
   // Arrows of one style are one path.
   const styles = new Map();
   for (const arrow of drawn) {
     const { k } = arrow, dimmed = chosen.dim && chosen.cone && !(chosen.cone[arrows.from[k]] && chosen.cone[arrows.to[k]]);
-    const key = [kind[arrows.from[k]], arrows.lost[k], arrows.again[k], dimmed].join();
+    const key = [kind[arrows.from[k]], arrows.lost[k], arrows.again[k], dimmed, arrow.passes].join();
     if (!styles.has(key)) styles.set(key, { arrow, dimmed, list: [] });
     styles.get(key).list.push(arrow);
   }
@@ -211,7 +211,7 @@ function drawArrows(c, low, high) {
   for (const { arrow, dimmed, list } of styles.values()) {
     const color = colors.kinds[kind[arrows.from[arrow.k]]];
     c.strokeStyle = c.fillStyle = color;
-    c.globalAlpha = dimmed ? .08 : faint;
+    c.globalAlpha = dimmed ? .08 : arrow.passes ? faint * .22 : faint;
     c.setLineDash(arrows.again[arrow.k] ? [5, 4] : []);
     c.beginPath();
     for (const { x0, y0, x1, y1, k } of list) line(c, x0, y0, x1, y1, arrows.from[k], arrows.to[k]);

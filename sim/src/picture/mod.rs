@@ -8,7 +8,7 @@
 
 mod bands;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -215,7 +215,7 @@ impl<'a> Run<'a> {
     }
 
     fn columns(&mut self, events: &[TraceEvent], first: u64) {
-        let mut known: HashMap<String, i32> = HashMap::new();
+        let mut known: BTreeMap<String, i32> = BTreeMap::new();
         let mut before = 0;
         for (place, event) in events.iter().enumerate() {
             self.time.push(event.time.0 - before);
@@ -223,8 +223,7 @@ impl<'a> Run<'a> {
             let (mut message, mut kind) = (-1, -1);
             if event.what == What::Send {
                 message = place as i32;
-                let name = kind_of(&event.detail);
-                kind = *known.entry(name).or_insert_with_key(|name| {
+                kind = *known.entry(kind_of(&event.detail)).or_insert_with_key(|name| {
                     self.kinds.push(name.clone());
                     self.kinds.len() as i32 - 1
                 });
@@ -240,7 +239,7 @@ impl<'a> Run<'a> {
 
     /// The events' texts, each once. The last ones are the first to have room: failures are there.
     fn texts(&mut self, events: &[TraceEvent]) {
-        let mut known: HashMap<&str, u32> = HashMap::new();
+        let mut known: BTreeMap<&str, u32> = BTreeMap::new();
         let (mut room, mut cut) = (PICTURE_TEXT_MAX, 0);
         self.text = vec![0; events.len()];
         for (place, event) in events.iter().enumerate().rev() {

@@ -172,6 +172,7 @@ function keyboard(event) {
   };
   if (!acts[event.key] || count === 0) return;
   event.preventDefault();
+  showTip(-1);
   acts[event.key]();
 }
 

@@ -24,7 +24,7 @@
   const step = run.what.findLastIndex((what, i) => STEPS.has(what) && run.node[i] >= 0);
   choose(step, true);
   answers["shows the state"] = !states || byId("event").querySelector("table") !== null;
-  byId("search").value = "start"; byId("search").dispatchEvent(new Event("input"));
+  byId("search").value = run.whats[run.what[some]]; byId("search").dispatchEvent(new Event("input"));
   answers["finds"] = chosen.found.length > 0;
   dispatchEvent(new KeyboardEvent("keydown", { key: "n" }));
   answers["goes to what it found"] = chosen.found.includes(chosen.place);
