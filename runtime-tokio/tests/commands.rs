@@ -217,3 +217,20 @@ fn completions_are_printed() {
     let script = Place::new().run(&["completions", "bash"]).ok();
     assert!(script.contains("counter"));
 }
+
+#[test]
+fn a_simulated_run_is_drawn_and_written_for_shiviz() {
+    let place = Place::new();
+    let (page, log) = (place.data.with_extension("html"), place.data.with_extension("log"));
+    let [html, shiviz] = [&page, &log].map(|file| file.to_str().expect("a path"));
+    let which = ["sim", "replay", "--scenario", "offline_write", "--seed", "3"];
+    let told = place.run(&[&which[..], &["--html", html, "--shiviz", shiviz]].concat()).ok();
+    assert!(told.contains("everything held") && !told.contains(" Deliver "), "{told}");
+    let page = fs::read_to_string(page).expect("the page");
+    assert!(page.contains("quorate sim replay --scenario offline_write --seed 3"));
+    assert!(page.contains("\"tips\""), "the nodes' states are in it");
+    let log = fs::read_to_string(log).expect("the log");
+    assert!(log.lines().all(|line| line.starts_with("node") || line.starts_with("simulator")));
+    let nowhere = place.run(&[&which[..], &["--html", "/nowhere/run.html"]].concat()).refused(1);
+    assert!(nowhere.contains("cannot write /nowhere/run.html"), "{nowhere}");
+}

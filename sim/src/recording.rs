@@ -73,9 +73,9 @@ impl What {
 }
 
 /// How much text of states is kept, in bytes; a text counts once however often it comes back.
-pub const STATE_TEXT_MAX: usize = 8 << 20;
+pub const STATE_TEXT_MAX: usize = 4 << 20;
 /// How many changes of states are kept.
-pub const STATE_CHANGES_MAX: usize = 1 << 20;
+pub const STATE_CHANGES_MAX: usize = 400_000;
 
 /// A line of a node's state became another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

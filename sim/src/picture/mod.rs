@@ -18,14 +18,14 @@ use crate::run::{Failure, FailureKind, Outcome};
 use crate::trace::{TraceEvent, What};
 
 /// Events shown at most; of a longer recording, the last ones.
-pub const PICTURE_EVENTS_MAX: usize = 300_000;
+pub const PICTURE_EVENTS_MAX: usize = 150_000;
 /// How many bytes of events' texts a page carries in full; beyond that they are cut short, the
 /// later events' texts last.
-pub const PICTURE_TEXT_MAX: usize = 10 << 20;
+pub const PICTURE_TEXT_MAX: usize = 6 << 20;
 /// A text longer than this is cut short wherever it is.
 const LONG_TEXT_MAX: usize = 4_000;
 /// A text is cut to this length where there is no more room.
-const SHORT_TEXT_MAX: usize = 60;
+const SHORT_TEXT_MAX: usize = 30;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -303,7 +303,10 @@ fn flat(states: &States, first: u64) -> Vec<i64> {
 
 #[cfg(test)]
 mod tests {
+    use quorate_machine::{Cx, Effects, Input, Machine, Never, Time};
+
     use super::*;
+    use crate::{Plan, SimTime, System, many};
 
     #[test]
     fn every_kind_has_its_number() {
@@ -319,6 +322,65 @@ mod tests {
         assert_eq!(kind_of("Heard(None)"), "Heard");
         assert_eq!(kind_of("[1, 2]"), "message");
         assert_eq!(kind_of(""), "message");
+    }
+
+    #[test]
+    fn the_largest_page_has_its_bounds() {
+        let nothing = |_: u64| (Idle, Plan::calm(SimTime::ms(1)));
+        let mut outcome = many::record(&nothing, 1);
+        let mut states = States::default();
+        let event = |number: u64| TraceEvent {
+            number,
+            time: SimTime(number * 1_000),
+            what: if number.is_multiple_of(2) { What::Send } else { What::Deliver },
+            node: Some((number % 7) as usize),
+            peer: Some(((number + 1) % 7) as usize),
+            about: About::Message(number & !1),
+            detail: format!("Entry {{ {} \"{}\" }}", number / 2, "\\x".repeat(400)),
+            hash: 0,
+        };
+        let count = PICTURE_EVENTS_MAX as u64 + 1_000;
+        outcome.trace = Some((0..count).map(event).collect());
+        for number in 0..count {
+            let lines = ["a", "b", "c"].map(|label| (label, format!("{label} {number}")));
+            states.keep(number, (number % 7) as usize, &lines);
+        }
+        assert!(states.ended.is_some());
+        outcome.states = Some(states);
+        let page = html(&outcome, &Caption::default());
+        assert!(page.len() < 30 << 20, "{} bytes", page.len());
+        for note in
+            ["the first 1000 events are not shown", "are cut short", "states are kept up to"]
+        {
+            assert!(page.contains(note), "{note}");
+        }
+    }
+
+    /// A cluster that does nothing.
+    #[derive(Clone)]
+    struct Idle;
+
+    impl Machine for Idle {
+        type Message = Never;
+        type Record = ();
+        type Command = ();
+        type Event = ();
+        fn restore(&mut self, (): ()) {}
+        fn handle(&mut self, _: Cx, _: Input<Self>, _: &mut dyn Effects<Self>) {}
+        fn deadline(&self) -> Option<Time> {
+            None
+        }
+    }
+
+    impl System for Idle {
+        type Machine = Idle;
+        type Op = ();
+        fn nodes(&self) -> usize {
+            1
+        }
+        fn boot(&self, _: usize) -> Idle {
+            Idle
+        }
     }
 
     #[test]
