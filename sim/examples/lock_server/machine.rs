@@ -46,11 +46,11 @@ impl Machine for Lock {
             Input::Message { from, message: Message::Idle(round) } => {
                 self.granted = self.granted.filter(|(to, of)| *to != from || *of > round);
             }
-            Input::Message { message: Message::Grant(of), .. } => {
-                if self.wants && !self.holds && (of == self.round || !self.careful) {
-                    self.holds = true;
-                    fx.emit(true);
-                }
+            Input::Message { message: Message::Grant(of), .. }
+                if self.wants && !self.holds && (of == self.round || !self.careful) =>
+            {
+                self.holds = true;
+                fx.emit(true);
             }
             Input::Command(wants) if wants != self.wants => {
                 (self.wants, self.holds) = (wants, false);
