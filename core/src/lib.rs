@@ -18,6 +18,7 @@ pub mod hlc;
 pub mod hunt;
 pub mod iblt;
 pub mod identity;
+pub mod log;
 pub mod membership;
 pub mod node;
 pub mod orphans;

@@ -12,9 +12,11 @@ mod memo;
 mod mesh;
 mod replay;
 mod state;
+mod voters;
 
 pub use actor::{Actor, Ask};
 pub use catalogue::{Named, catalogue, find};
 pub use lies::Lie;
 pub use mesh::{Expect, Mesh, Op};
 pub use replay::{Replay, replay};
+pub use voters::{Act, Voters};

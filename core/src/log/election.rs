@@ -1,0 +1,337 @@
+//! Who leads: asking, preparing, taking over what the promises bring.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use rand_core::Rng;
+
+use super::message::{Ballot, Entry, Message, Position, Record};
+use super::replication::Leading;
+use super::{Event, Log, Role, Step};
+use crate::machine::{NodeId, Time};
+
+/// A node that would campaign, and asks whether it may.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    ballot: Ballot,
+    granted: BTreeSet<NodeId>,
+    pub(super) until: Time,
+}
+
+/// A candidate.
+#[derive(Clone, Debug)]
+pub(super) struct Preparing {
+    ballot: Ballot,
+    /// When it began: what voters answer to later is not older.
+    begun: Time,
+    promises: BTreeMap<NodeId, Promise>,
+    /// Whose log it takes over, once a quorum has promised, and how far it has.
+    best: Option<NodeId>,
+    merged: Option<u64>,
+    pub(super) until: Time,
+}
+
+#[derive(Clone, Debug)]
+struct Promise {
+    last: Position,
+    after: u64,
+    tail: Vec<Entry>,
+}
+
+impl Log {
+    /// Draws how long this node waits for another to campaign first: those of a higher priority
+    /// wait less. Wide enough that two rarely begin within a round trip, and no wider.
+    fn draw_patience(&mut self, step: &Step<'_>) {
+        let spread = self.timing.election_us / 2;
+        let drawn = step.cx.random("election").next_u64() % spread.max(1);
+        let handicap = spread / 2 * u64::from(u8::MAX - self.priority) / u64::from(u8::MAX);
+        self.patience_us = drawn / 2 + handicap;
+    }
+
+    /// Campaigns some time after a leader should have been heard; never, if it may not lead.
+    pub(super) fn schedule_campaign(&mut self, step: &Step<'_>) {
+        let may = self.entries.members().leads(&step.cx.me);
+        let wait_us = self.timing.election_us + self.timing.heartbeat_us + self.patience_us;
+        self.campaign_at = may.then(|| step.cx.now.after_us(wait_us));
+    }
+
+    /// Whether a leader may still count on this node.
+    fn bound(&self, now: Time) -> bool {
+        !self.started || now.since_us(self.heard) < self.timing.election_us
+    }
+
+    pub(super) fn tick(&mut self, step: &mut Step<'_>) {
+        let now = step.cx.now;
+        match &self.role {
+            Role::Following if self.campaign_at.is_some_and(|at| at <= now) => self.ask(step),
+            Role::Asking(asking) if asking.until <= now => self.give_up(step),
+            Role::Preparing(preparing) if preparing.until <= now => self.give_up(step),
+            Role::Leading(leading) if leading.heartbeat_at <= now => self.heartbeat(step),
+            _ => {}
+        }
+    }
+
+    /// Asks every other voter whether it would promise.
+    fn ask(&mut self, step: &mut Step<'_>) {
+        let me = step.cx.me;
+        self.leader = None;
+        let ballot = self.next_ballot(me);
+        let until = step.cx.now.after_us(self.timing.election_us);
+        self.role = Role::Asking(Asking { ballot, granted: [me].into(), until });
+        let others: Vec<NodeId> = self.other_voters(me);
+        for peer in others {
+            step.fx.send_now(peer, Message::Ask { ballot });
+        }
+        self.prepare_if_granted(step);
+    }
+
+    fn other_voters(&self, me: NodeId) -> Vec<NodeId> {
+        self.entries.members().voters.iter().copied().filter(|voter| *voter != me).collect()
+    }
+
+    /// Would this node promise? It would, if no leader can still count on it. The candidate's log
+    /// does not matter: it will be given what it lacks.
+    pub(super) fn asked(&mut self, step: &mut Step<'_>, from: NodeId, ballot: Ballot) {
+        let leads = matches!(self.role, Role::Leading(_));
+        let granted = ballot > self.promised && !leads && !self.bound(step.cx.now);
+        let promised = self.promised;
+        step.fx.send(from, Message::Answer { ballot, granted, promised });
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        ballot: Ballot,
+        granted: bool,
+        promised: Ballot,
+    ) {
+        let voter = self.entries.members().voters.contains(&from);
+        let Role::Asking(asking) = &mut self.role else { return };
+        if asking.ballot != ballot || !voter {
+            return;
+        }
+        if granted {
+            asking.granted.insert(from);
+            self.prepare_if_granted(step);
+        } else if promised >= ballot {
+            // It has heard of more than this node: once more, above that.
+            self.seen = self.seen.max(promised.number);
+            self.give_up(step);
+        }
+    }
+
+    fn next_ballot(&self, me: NodeId) -> Ballot {
+        Ballot { number: self.promised.number.max(self.seen) + 1, node: me }
+    }
+
+    fn prepare_if_granted(&mut self, step: &mut Step<'_>) {
+        let quorum = self.entries.members().quorum();
+        if let Role::Asking(asking) = &self.role
+            && asking.granted.len() >= quorum
+        {
+            let ballot = asking.ballot;
+            self.prepare(step, ballot, None);
+        }
+    }
+
+    /// Asks every voter, itself included, for its promise.
+    fn prepare(&mut self, step: &mut Step<'_>, ballot: Ballot, released: Option<Ballot>) {
+        let now = step.cx.now;
+        self.leader = None;
+        self.promised = ballot;
+        step.fx.persist(Record::Promised(ballot));
+        let until = now.after_us(self.timing.election_us);
+        self.role = Role::Preparing(Preparing {
+            ballot,
+            begun: now,
+            promises: BTreeMap::new(),
+            best: None,
+            merged: None,
+            until,
+        });
+        let (last, commit) = (self.entries.last(), self.commit);
+        for peer in self.other_voters(step.cx.me) {
+            step.fx.send(peer, Message::Prepare { ballot, last, commit, released });
+        }
+        // Its own promise counts once it is durable, as everybody's.
+        let promise = Message::Promise { ballot, last, after: last.index, tail: Vec::new() };
+        step.fx.send(step.cx.me, promise);
+    }
+
+    /// A candidate asks for a promise.
+    pub(super) fn prepared(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        ballot: Ballot,
+        last: Position,
+        commit: u64,
+        released: Option<Ballot>,
+    ) {
+        let handed_over = released.is_some() && released == self.leader;
+        let leads = matches!(&self.role, Role::Leading(leading) if leading.handing_over.is_none());
+        let bound = self.bound(step.cx.now) && !handed_over;
+        if ballot <= self.promised || ballot.node != from || leads || bound {
+            let promised = self.promised;
+            return step.fx.send(from, Message::Refuse { ballot, promised });
+        }
+        self.promised = ballot;
+        step.fx.persist(Record::Promised(ballot));
+        self.follow(step, None);
+        let mine = self.entries.last();
+        let after = if self.entries.holds(last) { last.index } else { commit };
+        let more = mine > last && after >= self.entries.base().index;
+        let blank = self.entries.members().witnesses.contains(&step.cx.me);
+        let tail = if more && !blank { self.entries.page(after, false) } else { Vec::new() };
+        step.fx.send(from, Message::Promise { ballot, last: mine, after, tail });
+    }
+
+    pub(super) fn refused(&mut self, step: &mut Step<'_>, ballot: Ballot, promised: Ballot) {
+        let of_mine = match &self.role {
+            Role::Preparing(preparing) => preparing.ballot == ballot,
+            Role::Leading(leading) => leading.ballot == ballot,
+            _ => false,
+        };
+        if of_mine && promised > ballot {
+            self.seen = self.seen.max(promised.number);
+            self.follow(step, None);
+        }
+    }
+
+    pub(super) fn promise(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        ballot: Ballot,
+        last: Position,
+        after: u64,
+        tail: Vec<Entry>,
+    ) {
+        let members = self.entries.members().clone();
+        let Role::Preparing(preparing) = &mut self.role else { return };
+        if preparing.ballot != ballot || !members.voters.contains(&from) {
+            return;
+        }
+        preparing.promises.insert(from, Promise { last, after, tail });
+        if preparing.promises.len() < members.quorum() || preparing.best.is_some() {
+            return;
+        }
+        // "the log of the most updated server among the majority": here by its last position.
+        let promises = &preparing.promises;
+        let most = promises.values().map(|promise| promise.last).max().unwrap_or(Position::ZERO);
+        let with_data = |node: &NodeId| !members.witnesses.contains(node);
+        let best = promises.iter().find(|(node, promise)| promise.last == most && with_data(node));
+        // Only a witness has heard of the last entries: their data must come from another voter.
+        let Some((&best, _)) = best else { return };
+        preparing.best = Some(best);
+        if most <= self.entries.last() {
+            return self.lead(step);
+        }
+        let Some(Promise { after, tail, .. }) = preparing.promises.remove(&best) else { return };
+        preparing.promises.insert(best, Promise { last: most, after, tail: Vec::new() });
+        if tail.is_empty() {
+            self.take_over_more(step);
+        } else {
+            self.tail(step, best, ballot, after, tail);
+        }
+    }
+
+    /// Somebody wants the tail of this node's log.
+    pub(super) fn fetch(&mut self, step: &mut Step<'_>, from: NodeId, ballot: Ballot, after: u64) {
+        if ballot != self.promised || ballot.node != from {
+            return;
+        }
+        if after < self.entries.base().index {
+            return self.serve_snapshot(step, from, ballot, None);
+        }
+        let entries = self.entries.page(after, false);
+        step.fx.send(from, Message::Tail { ballot, after, entries });
+    }
+
+    /// A piece of what this candidate lacks.
+    pub(super) fn tail(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        ballot: Ballot,
+        after: u64,
+        entries: Vec<Entry>,
+    ) {
+        let election_us = self.timing.election_us;
+        let Role::Preparing(preparing) = &mut self.role else { return };
+        if preparing.ballot != ballot || preparing.best != Some(from) {
+            return;
+        }
+        if entries.is_empty() || after > self.entries.last_index() {
+            return;
+        }
+        preparing.until = step.cx.now.after_us(election_us);
+        preparing.merged = Some(after + entries.len() as u64);
+        if self.merge(step, after, entries) {
+            self.take_over_more(step);
+        }
+    }
+
+    /// Leads, if it has all of the log that it takes over; else asks for more of it.
+    pub(super) fn take_over_more(&mut self, step: &mut Step<'_>) {
+        let Role::Preparing(preparing) = &self.role else { return };
+        let Some(best) = preparing.best else { return };
+        let most = preparing.promises.get(&best).map_or(Position::ZERO, |promise| promise.last);
+        if self.entries.last() >= most {
+            return self.lead(step);
+        }
+        let (ballot, after) = (preparing.ballot, preparing.merged.unwrap_or(0).max(self.commit));
+        step.fx.send_now(best, Message::Fetch { ballot, after });
+    }
+
+    /// Whether a piece of a snapshot under `ballot` is what this candidate takes over.
+    pub(super) fn takes_over_from(&self, from: NodeId, ballot: Ballot) -> bool {
+        matches!(&self.role, Role::Preparing(preparing)
+            if preparing.ballot == ballot && preparing.best == Some(from))
+    }
+
+    /// All that may have been committed is here: this node leads.
+    pub(super) fn lead(&mut self, step: &mut Step<'_>) {
+        let Role::Preparing(preparing) = &self.role else { return };
+        let (ballot, begun) = (preparing.ballot, preparing.begun);
+        self.leader = Some(ballot);
+        self.incoming = None;
+        let lease_until = begun.after_us(self.timing.election_us);
+        self.role = Role::Leading(Leading::new(ballot, self.entries.last_index() + 1, lease_until));
+        self.inaugurate(step);
+    }
+
+    /// The campaign came to nothing: the next one soon, since nobody was heard meanwhile.
+    fn give_up(&mut self, step: &mut Step<'_>) {
+        self.follow(step, None);
+        let spread = 4 * self.timing.heartbeat_us;
+        let drawn = step.cx.random("campaign again").next_u64() % spread.max(1);
+        let again = step.cx.now.after_us(self.timing.heartbeat_us + drawn);
+        self.campaign_at = self.campaign_at.map(|at| at.min(again));
+    }
+
+    /// From now on this node follows `leader`, or nobody yet.
+    pub(super) fn follow(&mut self, step: &mut Step<'_>, leader: Option<Ballot>) {
+        self.stop(step);
+        if leader.is_some() && leader != self.leader {
+            self.leader = leader;
+            step.fx.emit(Event::Following(leader.unwrap_or(Ballot::ZERO)));
+        } else if leader.is_none() {
+            self.leader = None;
+        }
+        self.role = Role::Following;
+        self.draw_patience(step);
+        self.schedule_campaign(step);
+    }
+
+    /// The leader has stepped down and named this node.
+    pub(super) fn take_over(&mut self, step: &mut Step<'_>, from: NodeId, ballot: Ballot) {
+        let may = self.entries.members().leads(&step.cx.me);
+        if !may || self.leader != Some(ballot) || ballot.node != from {
+            return;
+        }
+        let next = self.next_ballot(step.cx.me);
+        self.prepare(step, next, Some(ballot));
+    }
+}

@@ -1,0 +1,495 @@
+//! What a leader does, and what its followers do with it.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::entries::Entries;
+use super::message::{Ballot, Entry, Members, Message, Payload, Position, Record, Snapshot};
+use super::{
+    Event, Incoming, Log, MAX_CHUNK, MAX_READS, MAX_SNAPSHOT, MAX_UNCOMMITTED, Refusal, Role, Step,
+};
+use crate::machine::{NodeId, Time};
+
+/// Appends with entries that are on their way to one follower at once, at most. What is proposed
+/// meanwhile goes with the next: so batches form by themselves when there is much to do.
+const MAX_IN_FLIGHT: u32 = 2;
+
+/// A leader's book.
+#[derive(Clone, Debug)]
+pub(super) struct Leading {
+    pub(super) ballot: Ballot,
+    /// Its first entry: what follows may be committed by counting.
+    first: u64,
+    followers: BTreeMap<NodeId, Follower>,
+    /// How far its own log is durable.
+    durable: u64,
+    pub(super) heartbeat_at: Time,
+    /// Until then it leads, unless a quorum answers before.
+    pub(super) lease_until: Time,
+    /// Whether the parent knows.
+    pub(super) told: bool,
+    reads: VecDeque<Waiting>,
+    /// When it last said to everybody that it is there.
+    round: Time,
+    pub(super) handing_over: Option<NodeId>,
+}
+
+/// A read that waits for a quorum to answer what was sent after it came.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    ticket: u64,
+    since: Time,
+    index: u64,
+}
+
+/// What a leader knows of a follower.
+#[derive(Clone, Copy, Debug)]
+struct Follower {
+    /// So far their logs are the same, durably.
+    matched: u64,
+    /// What to send next.
+    next: u64,
+    in_flight: u32,
+    /// When the last answered append was sent.
+    answered: Option<Time>,
+    /// When something was last sent with entries.
+    sent: Time,
+}
+
+/// [`Message::Append`].
+pub(super) struct Append {
+    pub(super) ballot: Ballot,
+    pub(super) after: Position,
+    pub(super) entries: Vec<Entry>,
+    pub(super) commit: u64,
+    pub(super) sent: Time,
+}
+
+/// [`Message::Chunk`].
+pub(super) struct Chunk {
+    pub(super) ballot: Ballot,
+    pub(super) at: Position,
+    pub(super) members: Members,
+    pub(super) offset: u64,
+    pub(super) total: u64,
+    pub(super) data: Bytes,
+}
+
+impl Leading {
+    pub(super) fn new(ballot: Ballot, first: u64, lease_until: Time) -> Leading {
+        Leading {
+            ballot,
+            first,
+            followers: BTreeMap::new(),
+            durable: 0,
+            heartbeat_at: Time::ZERO,
+            lease_until,
+            told: false,
+            reads: VecDeque::new(),
+            round: Time::ZERO,
+            handing_over: None,
+        }
+    }
+}
+
+impl Log {
+    /// The first act of a new leader: an entry of its own.
+    pub(super) fn inaugurate(&mut self, step: &mut Step<'_>) {
+        self.extend(step, [Payload::Noop].into());
+        self.heartbeat(step);
+    }
+
+    /// Appends payloads under this leader's ballot, and sends them on.
+    fn extend(&mut self, step: &mut Step<'_>, payloads: Vec<Payload>) {
+        let Role::Leading(Leading { ballot, .. }) = self.role else { return };
+        let entries = payloads.into_iter().map(|payload| Entry { ballot, payload }).collect();
+        self.write(step, self.entries.last_index(), entries);
+        self.enlist();
+        // Its own copy counts once it is durable, which it hears from itself.
+        let index = self.entries.last_index();
+        step.fx.send(step.cx.me, Message::Durable { ballot, index });
+        self.replicate_all(step);
+    }
+
+    /// Keeps a book for whoever takes part now, and for nobody else.
+    fn enlist(&mut self) {
+        let last = self.entries.last_index();
+        let Role::Leading(leading) = &mut self.role else { return };
+        let members = self.entries.members();
+        let me = leading.ballot.node;
+        leading
+            .followers
+            .retain(|id, _| members.voters.contains(id) || members.learners.contains(id));
+        let new =
+            Follower { matched: 0, next: last, in_flight: 0, answered: None, sent: Time::ZERO };
+        for id in members.all().filter(|id| *id != me) {
+            leading.followers.entry(id).or_insert(new);
+        }
+    }
+
+    fn replicate_all(&mut self, step: &mut Step<'_>) {
+        let Role::Leading(leading) = &mut self.role else { return };
+        for (&id, follower) in &mut leading.followers {
+            let blank = self.entries.members().witnesses.contains(&id);
+            while follower.in_flight < MAX_IN_FLIGHT && follower.next <= self.entries.last_index() {
+                if follower.next <= self.entries.base().index {
+                    break;
+                }
+                let (after, page) =
+                    (follower.next - 1, self.entries.page(follower.next - 1, blank));
+                follower.next += page.len() as u64;
+                follower.in_flight += 1;
+                follower.sent = step.cx.now;
+                send_append(step, leading.ballot, &self.entries, id, after, page, self.commit);
+            }
+        }
+    }
+
+    /// Says that it is there, to everybody; and again what was not answered in time.
+    pub(super) fn heartbeat(&mut self, step: &mut Step<'_>) {
+        let now = step.cx.now;
+        let patience_us = 2 * self.timing.heartbeat_us;
+        let Role::Leading(leading) = &mut self.role else { return };
+        leading.heartbeat_at = now.after_us(self.timing.heartbeat_us);
+        for (&id, follower) in &mut leading.followers {
+            let waits = follower.next > follower.matched + 1;
+            if waits && now.since_us(follower.sent) > patience_us {
+                follower.next = follower.matched + 1;
+                follower.in_flight = 0;
+            }
+            // What it certainly has: an append that is still on its way is not waited for.
+            let after = follower.matched.max(self.entries.base().index);
+            send_append(step, leading.ballot, &self.entries, id, after, Vec::new(), self.commit);
+        }
+        leading.round = now;
+        self.replicate_all(step);
+        // Alone, it is its own quorum.
+        self.renew(step);
+    }
+
+    pub(super) fn append(&mut self, step: &mut Step<'_>, from: NodeId, append: Append) {
+        let Append { ballot, after, entries, commit, sent } = append;
+        if ballot < self.promised || ballot.node != from {
+            let promised = self.promised;
+            return step.fx.send(from, Message::Refuse { ballot, promised });
+        }
+        if matches!(&self.role, Role::Leading(leading) if leading.ballot == ballot) {
+            return;
+        }
+        if ballot > self.promised {
+            self.promised = ballot;
+            step.fx.persist(Record::Promised(ballot));
+        }
+        if self.leader != Some(ballot) || !matches!(self.role, Role::Following) {
+            self.follow(step, Some(ballot));
+        }
+        self.heard = step.cx.now;
+        self.schedule_campaign(step);
+        if entries.iter().any(|entry| entry.ballot > ballot) {
+            return;
+        }
+        let matched = if self.entries.holds(after) {
+            let end = after.index + entries.len() as u64;
+            if !self.merge(step, after.index, entries) {
+                return;
+            }
+            self.commit = self.commit.max(commit.min(end));
+            Ok(end)
+        } else {
+            // "If desired, the protocol can be optimized": all up to the commit is the same.
+            Err(self.commit)
+        };
+        step.fx.send(from, Message::Appended { ballot, matched, sent });
+        if let Some(incoming) = &self.incoming {
+            let (at, offset) = (incoming.at, incoming.data.len() as u64);
+            step.fx.send_now(from, Message::Pull { ballot, at, offset });
+        }
+    }
+
+    pub(super) fn appended(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        ballot: Ballot,
+        matched: Result<u64, u64>,
+        sent: Time,
+    ) {
+        let last = self.entries.last_index();
+        let Role::Leading(leading) = &mut self.role else { return };
+        let Some(follower) = leading.followers.get_mut(&from) else { return };
+        if leading.ballot != ballot || sent > step.cx.now {
+            return;
+        }
+        follower.answered = follower.answered.max(Some(sent));
+        match matched {
+            Ok(matched) if matched <= last => {
+                // A heartbeat's answer says nothing of what is on its way.
+                if matched > follower.matched {
+                    follower.in_flight = follower.in_flight.saturating_sub(1);
+                }
+                follower.matched = follower.matched.max(matched);
+                follower.next = follower.next.max(follower.matched + 1);
+                if follower.next == follower.matched + 1 {
+                    follower.in_flight = 0;
+                }
+            }
+            Err(commit) if commit < last => {
+                follower.next = commit.max(follower.matched) + 1;
+                follower.in_flight = 0;
+            }
+            _ => return,
+        }
+        let behind = follower.next <= self.entries.base().index;
+        if behind {
+            self.serve_snapshot(step, from, ballot, None);
+        }
+        self.count(step);
+        self.renew(step);
+        self.replicate_all(step);
+        self.hand_over_if_ready(step);
+    }
+
+    pub(super) fn durable(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        ballot: Ballot,
+        index: u64,
+    ) {
+        let Role::Leading(leading) = &mut self.role else { return };
+        if leading.ballot == ballot && from == step.cx.me {
+            leading.durable = leading.durable.max(index);
+            self.count(step);
+            self.renew(step);
+        }
+    }
+
+    /// What a quorum holds durably is committed, if it is of this leader's own ballot.
+    fn count(&mut self, step: &mut Step<'_>) {
+        let Role::Leading(leading) = &self.role else { return };
+        let me = leading.ballot.node;
+        let members = self.entries.members();
+        let matched = |id: &NodeId| match leading.followers.get(id) {
+            _ if *id == me => leading.durable,
+            Some(follower) => follower.matched,
+            None => 0,
+        };
+        let Some(index) = quorum_of(members, matched) else { return };
+        if index > self.commit && self.entries.ballot(index) == Some(leading.ballot) {
+            self.commit = index;
+            // Who is not a voter any more has led to the end of its own removal.
+            if !members.leads(&me) && self.commit >= self.entries.members_since() {
+                self.hand_over(step, None);
+            }
+        }
+    }
+
+    /// A leader stays one for a lease from when a quorum was sent what it has answered.
+    fn renew(&mut self, step: &mut Step<'_>) {
+        let (now, lease_us) = (step.cx.now, self.timing.lease_us());
+        let Role::Leading(leading) = &mut self.role else { return };
+        let me = leading.ballot.node;
+        let answered = |id: &NodeId| match leading.followers.get(id) {
+            _ if *id == me => Some(now),
+            Some(follower) => follower.answered,
+            None => None,
+        };
+        let Some(Some(since)) = quorum_of(self.entries.members(), answered) else { return };
+        if leading.handing_over.is_none() {
+            leading.lease_until = leading.lease_until.max(since.after_us(lease_us));
+        }
+        let certain = self.commit >= leading.first;
+        if certain && !leading.told && since.after_us(lease_us) >= now {
+            leading.told = true;
+            leading.lease_until = since.after_us(lease_us);
+            step.fx.emit(Event::Leading(leading.ballot));
+        }
+        while let Some(read) = leading.reads.front() {
+            if !certain || read.since > since {
+                break;
+            }
+            let index = read.index.max(leading.first);
+            step.fx.emit(Event::Readable { ticket: read.ticket, index });
+            leading.reads.pop_front();
+        }
+        if leading.reads.front().is_some_and(|read| read.since > leading.round) {
+            self.heartbeat(step);
+        }
+    }
+
+    /// A leader whose lease is over is none any more.
+    pub(super) fn expire(&mut self, step: &mut Step<'_>) {
+        if matches!(&self.role, Role::Leading(leading) if leading.lease_until < step.cx.now) {
+            self.follow(step, None);
+        }
+    }
+
+    /// Leads no more, if it did.
+    pub(super) fn stop(&mut self, step: &mut Step<'_>) {
+        let Role::Leading(leading) = &mut self.role else { return };
+        let reads = core::mem::take(&mut leading.reads);
+        if leading.told {
+            step.fx.emit(Event::Stopped(leading.ballot));
+        }
+        self.role = Role::Following;
+        for read in reads {
+            self.refuse(step, read.ticket, Refusal::NotLeader { leader: None });
+        }
+    }
+
+    pub(super) fn propose(&mut self, step: &mut Step<'_>, ticket: u64, data: Vec<Bytes>) {
+        let Role::Leading(Leading { ballot, handing_over: None, .. }) = self.role else {
+            return self.refuse(step, ticket, self.not_leader(step));
+        };
+        let waiting = self.entries.last_index() - self.commit;
+        if data.is_empty() || waiting + data.len() as u64 > MAX_UNCOMMITTED {
+            return self.refuse(step, ticket, Refusal::Busy);
+        }
+        let first = Position { ballot, index: self.entries.last_index() + 1 };
+        step.fx.emit(Event::Proposed { ticket, first });
+        self.extend(step, data.into_iter().map(Payload::Data).collect());
+    }
+
+    pub(super) fn read(&mut self, step: &mut Step<'_>, ticket: u64, by_lease: bool) {
+        let (now, index) = (step.cx.now, self.commit);
+        let refusal = self.not_leader(step);
+        let Role::Leading(leading) = &mut self.role else {
+            return self.refuse(step, ticket, refusal);
+        };
+        if by_lease && leading.told {
+            return step.fx.emit(Event::Readable { ticket, index });
+        }
+        if leading.reads.len() >= MAX_READS {
+            return self.refuse(step, ticket, Refusal::Busy);
+        }
+        // One round for all reads that come before the next heartbeat.
+        let first = leading.reads.is_empty();
+        leading.reads.push_back(Waiting { ticket, since: now, index });
+        if first {
+            self.heartbeat(step);
+        }
+    }
+
+    pub(super) fn change(&mut self, step: &mut Step<'_>, ticket: u64, members: Members) {
+        let Role::Leading(Leading { ballot, first, handing_over: None, .. }) = self.role else {
+            return self.refuse(step, ticket, self.not_leader(step));
+        };
+        let settled = self.entries.members_since() <= self.commit && self.commit >= first;
+        let sound = members.valid() && members.one_step_from(self.entries.members());
+        if !settled || !sound {
+            return self.refuse(step, ticket, Refusal::BadChange);
+        }
+        let first = Position { ballot, index: self.entries.last_index() + 1 };
+        step.fx.emit(Event::Proposed { ticket, first });
+        self.extend(step, [Payload::Members(members)].into());
+    }
+
+    /// Nothing more is taken; once the successor has it all, it takes over.
+    pub(super) fn hand_over(&mut self, step: &mut Step<'_>, to: Option<NodeId>) {
+        let Role::Leading(leading) = &mut self.role else { return };
+        let members = self.entries.members();
+        let able = |id: &NodeId| members.leads(id);
+        let nearest = leading.followers.iter().filter(|(id, _)| able(id));
+        let nearest = nearest.max_by_key(|(_, follower)| follower.matched).map(|(id, _)| *id);
+        let to = to.filter(|id| able(id) && *id != leading.ballot.node).or(nearest);
+        // Its lease is not renewed: if the successor does not get there, the others elect.
+        leading.handing_over = to;
+        self.hand_over_if_ready(step);
+    }
+
+    fn hand_over_if_ready(&mut self, step: &mut Step<'_>) {
+        let Role::Leading(leading) = &self.role else { return };
+        let (Some(to), ballot) = (leading.handing_over, leading.ballot) else { return };
+        let matched = leading.followers.get(&to).map(|follower| follower.matched);
+        if matched == Some(self.entries.last_index()) {
+            self.follow(step, None);
+            // It stays released: a candidate that it named is promised without waiting.
+            self.leader = Some(ballot);
+            step.fx.send(to, Message::TakeOver { ballot });
+        }
+    }
+
+    /// Sends a piece of the snapshot: the one asked for, or the first of the newest.
+    pub(super) fn serve_snapshot(
+        &mut self,
+        step: &mut Step<'_>,
+        to: NodeId,
+        ballot: Ballot,
+        asked: Option<(Position, u64)>,
+    ) {
+        let Some(Snapshot { at, members, data }) = &self.snapshot else { return };
+        let offset = asked.filter(|(asked, _)| asked == at).map_or(0, |(_, offset)| offset);
+        let total = data.len() as u64;
+        let begin = offset.min(total) as usize;
+        let piece = data.slice(begin..data.len().min(begin + MAX_CHUNK));
+        let (at, members) = (*at, members.clone());
+        let chunk = Message::Chunk { ballot, at, members, offset, total, data: piece };
+        step.fx.send_now(to, chunk);
+    }
+
+    pub(super) fn pull(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        ballot: Ballot,
+        at: Position,
+        offset: u64,
+    ) {
+        let leads = matches!(&self.role, Role::Leading(leading) if leading.ballot == ballot);
+        let promised = ballot == self.promised && ballot.node == from;
+        if leads || promised {
+            self.serve_snapshot(step, from, ballot, Some((at, offset)));
+        }
+    }
+
+    /// A piece of a snapshot, from the leader or from whose log a candidate takes over.
+    pub(super) fn chunk(&mut self, step: &mut Step<'_>, from: NodeId, chunk: Chunk) {
+        let Chunk { ballot, at, members, offset, total, data } = chunk;
+        let takes_over = self.takes_over_from(from, ballot);
+        let follows = self.leader == Some(ballot) && ballot.node == from;
+        if !(takes_over || follows) || at.index <= self.commit || total > MAX_SNAPSHOT {
+            return;
+        }
+        let incoming = match &mut self.incoming {
+            Some(incoming) if incoming.at == at => incoming,
+            slot => slot.insert(Incoming { at, members, data: Vec::new() }),
+        };
+        if offset == incoming.data.len() as u64 {
+            incoming.data.extend_from_slice(&data);
+        }
+        let offset = incoming.data.len() as u64;
+        if offset < total {
+            return step.fx.send_now(from, Message::Pull { ballot, at, offset });
+        }
+        let Some(Incoming { at, members, data }) = self.incoming.take() else { return };
+        let snapshot = Snapshot { at, members, data: data.into() };
+        step.fx.persist(Record::Snapshot(snapshot.clone()));
+        self.take(snapshot.clone());
+        self.told = at.index;
+        step.fx.emit(Event::Restore(snapshot));
+        self.take_over_more(step);
+    }
+}
+
+fn send_append(
+    step: &mut Step<'_>,
+    ballot: Ballot,
+    log: &Entries,
+    to: NodeId,
+    after: u64,
+    entries: Vec<Entry>,
+    commit: u64,
+) {
+    let Some(at) = log.ballot(after) else { return };
+    let (after, sent) = (Position { ballot: at, index: after }, step.cx.now);
+    step.fx.send_now(to, Message::Append { ballot, after, entries, commit, sent });
+}
+
+/// The greatest value that a quorum of voters reaches.
+fn quorum_of<T: Ord + Copy>(members: &Members, value: impl Fn(&NodeId) -> T) -> Option<T> {
+    let mut values: Vec<T> = members.voters.iter().map(value).collect();
+    values.sort_unstable();
+    values.len().checked_sub(members.quorum()).and_then(|at| values.get(at).copied())
+}

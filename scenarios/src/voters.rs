@@ -1,0 +1,241 @@
+//! A group of voters and their log, as a [`System`] for the simulator.
+//!
+//! The group keeps one canonical sequence: what any node was told is committed at an index is what
+//! every node is told there, for ever. From that, and from what clients did, it says what must hold
+//! after every step:
+//!
+//! - no two nodes lead at one time, each by its own clock;
+//! - what was committed is never another entry, on any node, after any crash;
+//! - a read that began after a write was acknowledged sees it.
+//!
+//! In the end somebody leads and every member has all that was committed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_core::log::{Ballot, Command, Entry, Event, Log, Members, Message, Payload, Timing};
+use quorate_sim::{HostCx, Loss, Rng, SimTime, System, View};
+
+/// What a client or an operator does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// Proposes an entry at a node, whoever leads.
+    Write,
+    /// Reads at a node.
+    Read {
+        /// Trusting the leader's clock.
+        by_lease: bool,
+    },
+    /// Hands over, if the node leads.
+    HandOver,
+    /// Makes these the voters, if the node leads.
+    Change(Vec<usize>),
+    /// Compacts what was applied.
+    Compact,
+}
+
+/// Voters under test.
+#[derive(Clone, Debug)]
+pub struct Voters {
+    nodes: usize,
+    /// How many of them vote in the beginning.
+    pub voting: usize,
+    /// Which of them keep no data.
+    pub witnesses: Vec<usize>,
+    /// How long things take.
+    pub timing: Timing,
+    /// Random operations.
+    pub ops: u32,
+    /// Whether clocks stay within the bound, so that two leaders are a failure.
+    pub true_clocks: bool,
+    canonical: Vec<Entry>,
+    /// Up to where a write was acknowledged.
+    acknowledged: u64,
+    /// Writes that wait to be committed: by index, under which ballot, at which node.
+    waiting: BTreeMap<u64, Vec<(Ballot, usize)>>,
+    /// What was acknowledged when each read began.
+    reads: BTreeMap<u64, u64>,
+    applied: Vec<u64>,
+    tickets: u64,
+}
+
+impl Voters {
+    /// A group of `nodes`, all of which vote.
+    #[must_use]
+    pub fn new(nodes: usize) -> Voters {
+        Voters {
+            nodes,
+            voting: nodes,
+            witnesses: Vec::new(),
+            timing: Timing { heartbeat_us: 20_000, election_us: 300_000 },
+            ops: 100,
+            true_clocks: true,
+            canonical: Vec::new(),
+            acknowledged: 0,
+            waiting: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            applied: vec![0; nodes],
+            tickets: 0,
+        }
+    }
+
+    fn members(&self, nodes: &[usize]) -> Members {
+        let mut members = Members::of(nodes.iter().map(|node| self.id(*node)));
+        let witnesses = self.witnesses.iter().filter(|node| nodes.contains(node));
+        members.witnesses = witnesses.map(|node| self.id(*node)).collect();
+        members
+    }
+
+    /// Who leads now, each by its own clock.
+    pub fn leaders(view: &View<'_, Voters>) -> Vec<(usize, Ballot)> {
+        let leads = |(node, log): (usize, &Log)| Some((node, log.leads(view.monotonic(node))?));
+        view.machines().filter_map(leads).collect()
+    }
+
+    /// What a node was told is committed, against what every other was told.
+    fn committed(&mut self, node: usize, from: u64, entries: &[Entry], cx: &mut HostCx<'_, Self>) {
+        let witness = self.witnesses.contains(&node);
+        for (index, entry) in (from..).zip(entries) {
+            let at = index as usize - 1;
+            match self.canonical.get(at) {
+                None if at == self.canonical.len() && entry.payload != Payload::Blank => {
+                    self.canonical.push(entry.clone());
+                }
+                None if witness => continue,
+                None => return cx.fail(format!("index {index} is told before those below it")),
+                Some(known) => {
+                    let same = known == entry
+                        || (witness
+                            && entry.payload == Payload::Blank
+                            && known.ballot == entry.ballot);
+                    if !same {
+                        return cx.fail(format!("index {index} was {known:?}, and is {entry:?}"));
+                    }
+                }
+            }
+            self.applied[node] = self.applied[node].max(index);
+            for (ballot, writer) in self.waiting.remove(&index).unwrap_or_default() {
+                if ballot == entry.ballot && writer == node {
+                    self.acknowledged = self.acknowledged.max(index);
+                    cx.mark("write acknowledged");
+                } else if ballot == entry.ballot {
+                    self.waiting.entry(index).or_default().push((ballot, writer));
+                }
+            }
+        }
+    }
+}
+
+impl System for Voters {
+    type Machine = Log;
+    type Op = Act;
+
+    fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    fn boot(&self, node: usize) -> Log {
+        Log::new(self.timing, node as u8 * 40)
+    }
+
+    fn ops(&self, rng: &mut Rng, active: SimTime) -> Vec<(SimTime, usize, Act)> {
+        let act = |rng: &mut Rng| match rng.below(10) {
+            0..5 => Act::Write,
+            5 | 6 => Act::Read { by_lease: true },
+            7 | 8 => Act::Read { by_lease: false },
+            _ => Act::Compact,
+        };
+        (0..self.ops)
+            .flat_map(|_| {
+                let at = SimTime(rng.below(active.0));
+                let act = act(rng);
+                (0..self.nodes).map(move |node| (at, node, act.clone()))
+            })
+            .collect()
+    }
+
+    fn op(&mut self, node: usize, act: Act, cx: &mut HostCx<'_, Self>) {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let command = match act {
+            Act::Write => Command::Propose { ticket, data: vec![Bytes::from(ticket.to_string())] },
+            Act::Read { by_lease } => {
+                self.reads.insert(ticket, self.acknowledged);
+                Command::Read { ticket, by_lease }
+            }
+            Act::HandOver => Command::HandOver { to: None },
+            Act::Change(voters) => Command::Change { ticket, members: self.members(&voters) },
+            Act::Compact => {
+                Command::Compact { index: self.applied[node], data: Bytes::from(vec![7; 1000]) }
+            }
+        };
+        cx.command(command);
+    }
+
+    fn event(&mut self, node: usize, event: Event, cx: &mut HostCx<'_, Self>) {
+        match event {
+            Event::Committed { from, entries } => self.committed(node, from, &entries, cx),
+            Event::Proposed { first, .. } => {
+                self.waiting.entry(first.index).or_default().push((first.ballot, node));
+            }
+            Event::Readable { ticket, index } => {
+                let least = self.reads.remove(&ticket).unwrap_or(0);
+                cx.mark("read");
+                if index < least {
+                    cx.fail(format!("a read sees {index}, {least} had been acknowledged"));
+                }
+            }
+            Event::Leading(_) => cx.mark("leading"),
+            Event::Stopped(_) => cx.mark("stopped"),
+            Event::Following(_) => cx.mark("following"),
+            Event::Restore(snapshot) => {
+                if snapshot.at.index > self.applied[node] {
+                    cx.mark("snapshot taken");
+                }
+                self.applied[node] = self.applied[node].max(snapshot.at.index);
+            }
+            Event::Refused { .. } => cx.mark("refused"),
+        }
+    }
+
+    fn crashed(&mut self, node: usize, _: Loss, _: &mut HostCx<'_, Self>) {
+        self.applied[node] = 0;
+    }
+
+    fn restarted(&mut self, node: usize, cx: &mut HostCx<'_, Self>) {
+        let fresh = cx.view().machine(node).is_some_and(|log| log.members().voters.is_empty());
+        if fresh {
+            let voters: Vec<usize> = (0..self.voting).collect();
+            cx.command(Command::Found(self.members(&voters)));
+        }
+    }
+
+    fn invariant(&mut self, _: usize, view: &View<'_, Self>) -> Result<(), String> {
+        let leaders = Self::leaders(view);
+        if self.true_clocks && leaders.len() > 1 {
+            return Err(format!("two lead: {leaders:?}"));
+        }
+        Ok(())
+    }
+
+    fn converged(&mut self, view: &View<'_, Self>) -> Result<(), String> {
+        let leaders = Self::leaders(view);
+        let [(leader, _)] = leaders[..] else { return Err(format!("{leaders:?} lead")) };
+        let Some(log) = view.machine(leader) else { return Err("the leader is down".to_owned()) };
+        for id in log.members().all() {
+            let Some(node) = view.index(id) else { continue };
+            let Some(member) = view.machine(node) else { return Err(format!("{node} is down")) };
+            if member.commit() != log.last().index || member.last() != log.last() {
+                return Err(format!("node {node} has {} of {:?}", member.commit(), log.last()));
+            }
+        }
+        Ok(())
+    }
+
+    fn size(&self, message: &Message) -> usize {
+        match message {
+            Message::Append { entries, .. } => 100 + 60 * entries.len(),
+            _ => 100,
+        }
+    }
+}
