@@ -22,8 +22,6 @@ pub(super) struct Asking {
 #[derive(Clone, Debug)]
 pub(super) struct Preparing {
     ballot: Ballot,
-    /// When it began: what voters answer to later is not older.
-    begun: Time,
     promises: BTreeMap<NodeId, Promise>,
     /// Whose log it takes over, once a quorum has promised, and how far it has.
     best: Option<NodeId>,
@@ -144,7 +142,6 @@ impl Log {
         let until = now.after_us(self.timing.election_us);
         self.role = Role::Preparing(Preparing {
             ballot,
-            begun: now,
             promises: BTreeMap::new(),
             best: None,
             merged: None,
@@ -294,10 +291,11 @@ impl Log {
     /// All that may have been committed is here: this node leads.
     pub(super) fn lead(&mut self, step: &mut Step<'_>) {
         let Role::Preparing(preparing) = &self.role else { return };
-        let (ballot, begun) = (preparing.ballot, preparing.begun);
+        let ballot = preparing.ballot;
         self.leader = Some(ballot);
         self.incoming = None;
-        let lease_until = begun.after_us(self.timing.election_us);
+        // So long it may take until a quorum answers its first append; it leads only from then on.
+        let lease_until = step.cx.now.after_us(self.timing.election_us);
         self.role = Role::Leading(Leading::new(ballot, self.entries.last_index() + 1, lease_until));
         self.inaugurate(step);
     }
