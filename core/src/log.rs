@@ -41,7 +41,8 @@
 //! waits for a node that has the data. A follower that lacks what the leader has dropped gets the
 //! snapshot in pieces that it pulls. Members change one voter at a time, each change in force as soon
 //! as it is in the log, and only after the leader has committed an entry of its own (§4.1 of the
-//! dissertation, with the correction of 2015).
+//! dissertation, with the correction of 2015). A candidate may take over changes that it had not heard
+//! of; then it needs the promises of a quorum of those members too, before it leads.
 
 use alloc::vec::Vec;
 
@@ -243,6 +244,12 @@ struct Step<'a> {
     fx: &'a mut dyn Effects<Log>,
 }
 
+impl Step<'_> {
+    fn refuse(&mut self, ticket: u64, refusal: Refusal) {
+        self.fx.emit(Event::Refused { ticket, refusal });
+    }
+}
+
 impl Log {
     /// A node without a log. Its parent restores what it kept, or founds, or lets it be invited.
     #[must_use]
@@ -416,14 +423,10 @@ impl Log {
         }
     }
 
-    fn refuse(&self, step: &mut Step<'_>, ticket: u64, refusal: Refusal) {
-        step.fx.emit(Event::Refused { ticket, refusal });
-    }
-
     /// Who leads, if it is another.
-    fn not_leader(&self, step: &Step<'_>) -> Refusal {
+    fn not_leader(&self, me: NodeId) -> Refusal {
         let leader = self.leader.map(|ballot| ballot.node);
-        Refusal::NotLeader { leader: leader.filter(|node| *node != step.cx.me) }
+        Refusal::NotLeader { leader: leader.filter(|node| *node != me) }
     }
 
     fn command(&mut self, step: &mut Step<'_>, command: Command) {
@@ -452,7 +455,7 @@ impl Log {
             Message::Refuse { ballot, promised } => self.refused(step, ballot, promised),
             Message::Fetch { ballot, after } => self.fetch(step, from, ballot, after),
             Message::Tail { ballot, after, entries } => {
-                self.tail(step, from, ballot, after, entries)
+                self.tail(step, from, ballot, after, entries);
             }
             Message::Append { ballot, after, entries, commit, sent } => {
                 let append = replication::Append { ballot, after, entries, commit, sent };

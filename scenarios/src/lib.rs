@@ -7,6 +7,7 @@
 
 mod actor;
 mod catalogue;
+mod cuts;
 mod lies;
 mod memo;
 mod mesh;
@@ -16,6 +17,7 @@ mod voters;
 
 pub use actor::{Actor, Ask};
 pub use catalogue::{Named, catalogue, find};
+pub use cuts::{Cut, cuts};
 pub use lies::Lie;
 pub use mesh::{Expect, Mesh, Op};
 pub use replay::{Replay, replay};

@@ -48,6 +48,12 @@ pub struct Voters {
     pub ops: u32,
     /// Whether clocks stay within the bound, so that two leaders are a failure.
     pub true_clocks: bool,
+    /// At this time somebody must lead, whatever is cut.
+    pub must_lead_at: Option<SimTime>,
+    /// From this time on no ballot may change.
+    pub steady: Option<SimTime>,
+    /// The ballot then.
+    ballot: Option<Ballot>,
     canonical: Vec<Entry>,
     /// Up to where a write was acknowledged.
     acknowledged: u64,
@@ -70,6 +76,9 @@ impl Voters {
             timing: Timing { heartbeat_us: 20_000, election_us: 300_000 },
             ops: 100,
             true_clocks: true,
+            must_lead_at: None,
+            steady: None,
+            ballot: None,
             canonical: Vec::new(),
             acknowledged: 0,
             waiting: BTreeMap::new(),
@@ -84,6 +93,18 @@ impl Voters {
         let witnesses = self.witnesses.iter().filter(|node| nodes.contains(node));
         members.witnesses = witnesses.map(|node| self.id(*node)).collect();
         members
+    }
+
+    /// The voters after one step from those of `log` towards `wanted`.
+    fn step_towards(&self, log: &Log, wanted: &[usize]) -> Vec<usize> {
+        let votes = |node: &usize| log.members().voters.contains(&self.id(*node));
+        let mut voters: Vec<usize> = (0..self.nodes).filter(votes).collect();
+        if let Some(new) = wanted.iter().find(|node| !votes(node)) {
+            voters.push(*new);
+        } else if let Some(at) = voters.iter().position(|node| !wanted.contains(node)) {
+            voters.remove(at);
+        }
+        voters
     }
 
     /// Who leads now, each by its own clock.
@@ -114,6 +135,9 @@ impl Voters {
                 }
             }
             self.applied[node] = self.applied[node].max(index);
+            if matches!(entry.payload, Payload::Members(_)) {
+                cx.mark("members changed");
+            }
             for (ballot, writer) in self.waiting.remove(&index).unwrap_or_default() {
                 if ballot == entry.ballot && writer == node {
                     self.acknowledged = self.acknowledged.max(index);
@@ -164,7 +188,11 @@ impl System for Voters {
                 Command::Read { ticket, by_lease }
             }
             Act::HandOver => Command::HandOver { to: None },
-            Act::Change(voters) => Command::Change { ticket, members: self.members(&voters) },
+            Act::Change(wanted) => {
+                let Some(log) = cx.view().machine(node) else { return };
+                let voters = self.step_towards(log, &wanted);
+                Command::Change { ticket, members: self.members(&voters) }
+            }
             Act::Compact => {
                 Command::Compact { index: self.applied[node], data: Bytes::from(vec![7; 1000]) }
             }
@@ -214,6 +242,19 @@ impl System for Voters {
         let leaders = Self::leaders(view);
         if self.true_clocks && leaders.len() > 1 {
             return Err(format!("two lead: {leaders:?}"));
+        }
+        if self.must_lead_at.is_some_and(|at| at <= view.now()) {
+            self.must_lead_at = None;
+            if leaders.is_empty() {
+                return Err("nobody leads, although somebody could".to_owned());
+            }
+        }
+        if self.steady.is_some_and(|since| since <= view.now()) && view.healed().is_none() {
+            let highest = view.machines().map(|(_, log)| log.promised()).max();
+            let ballot = *self.ballot.get_or_insert(highest.unwrap_or(Ballot::ZERO));
+            if highest > Some(ballot) {
+                return Err(format!("the ballot went from {ballot:?} to {highest:?}"));
+            }
         }
         Ok(())
     }

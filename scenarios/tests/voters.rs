@@ -1,29 +1,23 @@
-//! The voters' log under everything that can go wrong.
+//! Every scenario of voters over many seeds; `QUORATE_SEEDS=N` runs N of each instead.
 
-use quorate_scenarios::{Act, Voters};
-use quorate_sim::{Options, Plan, SimTime, many};
+use quorate_scenarios::cuts;
+use quorate_sim::{Options, many};
 
+/// Seeds of each scenario in an ordinary `cargo test`.
+const SEEDS: u64 = 120;
+
+#[allow(clippy::disallowed_methods, reason = "how many seeds, not what one does")]
 fn seeds() -> u64 {
-    std::env::var("QUORATE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(100)
-}
-
-fn plan(active: u64) -> Plan<Act> {
-    let mut plan = Plan::new(SimTime::secs(active));
-    plan.swarm.drift_ppm = 40_000;
-    plan
-}
-
-fn check(name: &str, marks: &[&str], scenario: impl Fn(u64) -> (Voters, Plan<Act>) + Sync) {
-    let report = many(&scenario, 0..seeds(), Options::default());
-    report.assert_ok(|seed| format!("{name} {seed}"));
-    assert_eq!(report.unreached(marks), [""; 0], "{name}");
+    let wanted = std::env::var("QUORATE_SEEDS").ok();
+    wanted.map_or(SEEDS, |wanted| wanted.parse().expect("QUORATE_SEEDS is a number"))
 }
 
 #[test]
-fn everything_at_once() {
-    check(
-        "swarm",
-        &["leading", "stopped", "write acknowledged", "read", "snapshot taken"],
-        |seed| (Voters::new(3 + 2 * (seed % 2) as usize), plan(20)),
-    );
+fn all_scenarios() {
+    for cut in cuts() {
+        let report = many(&cut.build, 0..seeds(), Options::default());
+        println!("{}: {report}", cut.name);
+        report.assert_ok(|seed| format!("scenario {} of voters, seed {seed}", cut.name));
+        assert_eq!(report.unreached(cut.marks), [""; 0], "{}", cut.name);
+    }
 }

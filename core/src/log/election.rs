@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::mem;
 
 use rand_core::Rng;
 
@@ -26,6 +27,8 @@ pub(super) struct Preparing {
     /// Whose log it takes over, once a quorum has promised, and how far it has.
     best: Option<NodeId>,
     merged: Option<u64>,
+    /// The leader that handed over to it.
+    released: Option<Ballot>,
     pub(super) until: Time,
 }
 
@@ -145,6 +148,7 @@ impl Log {
             promises: BTreeMap::new(),
             best: None,
             merged: None,
+            released,
             until,
         });
         let (last, commit) = (self.entries.last(), self.commit);
@@ -205,32 +209,64 @@ impl Log {
         after: u64,
         tail: Vec<Entry>,
     ) {
-        let members = self.entries.members().clone();
         let Role::Preparing(preparing) = &mut self.role else { return };
-        if preparing.ballot != ballot || !members.voters.contains(&from) {
+        if preparing.ballot != ballot {
             return;
         }
         preparing.promises.insert(from, Promise { last, after, tail });
-        if preparing.promises.len() < members.quorum() || preparing.best.is_some() {
+        if preparing.best.is_none() {
+            self.choose(step);
+        }
+    }
+
+    /// Once a quorum has promised, takes over the log that goes farthest.
+    fn choose(&mut self, step: &mut Step<'_>) {
+        let members = self.entries.members();
+        let Role::Preparing(preparing) = &mut self.role else { return };
+        let promises = &mut preparing.promises;
+        let voters = promises.keys().filter(|node| members.voters.contains(*node)).count();
+        if voters < members.quorum() {
             return;
         }
         // "the log of the most updated server among the majority": here by its last position.
-        let promises = &preparing.promises;
         let most = promises.values().map(|promise| promise.last).max().unwrap_or(Position::ZERO);
         let with_data = |node: &NodeId| !members.witnesses.contains(node);
         let best = promises.iter().find(|(node, promise)| promise.last == most && with_data(node));
         // Only a witness has heard of the last entries: their data must come from another voter.
         let Some((&best, _)) = best else { return };
-        preparing.best = Some(best);
         if most <= self.entries.last() {
             return self.lead(step);
         }
-        let Some(Promise { after, tail, .. }) = preparing.promises.remove(&best) else { return };
-        preparing.promises.insert(best, Promise { last: most, after, tail: Vec::new() });
+        preparing.best = Some(best);
+        preparing.merged = None;
+        preparing.until = step.cx.now.after_us(self.timing.election_us);
+        let ballot = preparing.ballot;
+        let Some(promise) = promises.get_mut(&best) else { return };
+        let (after, tail) = (promise.after, mem::take(&mut promise.tail));
         if tail.is_empty() {
             self.take_over_more(step);
         } else {
             self.tail(step, best, ballot, after, tail);
+        }
+    }
+
+    /// The log is taken over, and with it perhaps other members than those who were asked: now a
+    /// quorum of *them* must have promised. With the members of an older log alone, those of several
+    /// changes ago could elect one leader and those of today another.
+    fn taken_over(&mut self, step: &mut Step<'_>) {
+        let (last, commit, me) = (self.entries.last(), self.commit, step.cx.me);
+        let may = self.entries.members().leads(&me);
+        let voters = self.other_voters(me);
+        let Role::Preparing(preparing) = &mut self.role else { return };
+        preparing.best = None;
+        let (ballot, released) = (preparing.ballot, preparing.released);
+        for peer in voters.iter().filter(|peer| !preparing.promises.contains_key(peer)) {
+            step.fx.send(*peer, Message::Prepare { ballot, last, commit, released });
+        }
+        if may {
+            self.choose(step);
+        } else {
+            self.give_up(step);
         }
     }
 
@@ -276,16 +312,26 @@ impl Log {
         let Some(best) = preparing.best else { return };
         let most = preparing.promises.get(&best).map_or(Position::ZERO, |promise| promise.last);
         if self.entries.last() >= most {
-            return self.lead(step);
+            return self.taken_over(step);
         }
         let (ballot, after) = (preparing.ballot, preparing.merged.unwrap_or(0).max(self.commit));
         step.fx.send_now(best, Message::Fetch { ballot, after });
     }
 
-    /// Whether a piece of a snapshot under `ballot` is what this candidate takes over.
-    pub(super) fn takes_over_from(&self, from: NodeId, ballot: Ballot) -> bool {
-        matches!(&self.role, Role::Preparing(preparing)
-            if preparing.ballot == ballot && preparing.best == Some(from))
+    /// Whether a piece of a snapshot under `ballot` is what this candidate takes over: then it goes
+    /// on waiting.
+    pub(super) fn takes_over_from(
+        &mut self,
+        step: &Step<'_>,
+        from: NodeId,
+        ballot: Ballot,
+    ) -> bool {
+        let Role::Preparing(preparing) = &mut self.role else { return false };
+        let takes_over = preparing.ballot == ballot && preparing.best == Some(from);
+        if takes_over {
+            preparing.until = step.cx.now.after_us(self.timing.election_us);
+        }
+        takes_over
     }
 
     /// All that may have been committed is here: this node leads.

@@ -335,17 +335,17 @@ impl Log {
         }
         self.role = Role::Following;
         for read in reads {
-            self.refuse(step, read.ticket, Refusal::NotLeader { leader: None });
+            step.refuse(read.ticket, Refusal::NotLeader { leader: None });
         }
     }
 
     pub(super) fn propose(&mut self, step: &mut Step<'_>, ticket: u64, data: Vec<Bytes>) {
         let Role::Leading(Leading { ballot, handing_over: None, .. }) = self.role else {
-            return self.refuse(step, ticket, self.not_leader(step));
+            return step.refuse(ticket, self.not_leader(step.cx.me));
         };
         let waiting = self.entries.last_index() - self.commit;
         if data.is_empty() || waiting + data.len() as u64 > MAX_UNCOMMITTED {
-            return self.refuse(step, ticket, Refusal::Busy);
+            return step.refuse(ticket, Refusal::Busy);
         }
         let first = Position { ballot, index: self.entries.last_index() + 1 };
         step.fx.emit(Event::Proposed { ticket, first });
@@ -354,15 +354,15 @@ impl Log {
 
     pub(super) fn read(&mut self, step: &mut Step<'_>, ticket: u64, by_lease: bool) {
         let (now, index) = (step.cx.now, self.commit);
-        let refusal = self.not_leader(step);
+        let refusal = self.not_leader(step.cx.me);
         let Role::Leading(leading) = &mut self.role else {
-            return self.refuse(step, ticket, refusal);
+            return step.refuse(ticket, refusal);
         };
         if by_lease && leading.told {
             return step.fx.emit(Event::Readable { ticket, index });
         }
         if leading.reads.len() >= MAX_READS {
-            return self.refuse(step, ticket, Refusal::Busy);
+            return step.refuse(ticket, Refusal::Busy);
         }
         // One round for all reads that come before the next heartbeat.
         let first = leading.reads.is_empty();
@@ -374,12 +374,12 @@ impl Log {
 
     pub(super) fn change(&mut self, step: &mut Step<'_>, ticket: u64, members: Members) {
         let Role::Leading(Leading { ballot, first, handing_over: None, .. }) = self.role else {
-            return self.refuse(step, ticket, self.not_leader(step));
+            return step.refuse(ticket, self.not_leader(step.cx.me));
         };
         let settled = self.entries.members_since() <= self.commit && self.commit >= first;
         let sound = members.valid() && members.one_step_from(self.entries.members());
         if !settled || !sound {
-            return self.refuse(step, ticket, Refusal::BadChange);
+            return step.refuse(ticket, Refusal::BadChange);
         }
         let first = Position { ballot, index: self.entries.last_index() + 1 };
         step.fx.emit(Event::Proposed { ticket, first });
@@ -447,7 +447,7 @@ impl Log {
     /// A piece of a snapshot, from the leader or from whose log a candidate takes over.
     pub(super) fn chunk(&mut self, step: &mut Step<'_>, from: NodeId, chunk: Chunk) {
         let Chunk { ballot, at, members, offset, total, data } = chunk;
-        let takes_over = self.takes_over_from(from, ballot);
+        let takes_over = self.takes_over_from(step, from, ballot);
         let follows = self.leader == Some(ballot) && ballot.node == from;
         if !(takes_over || follows) || at.index <= self.commit || total > MAX_SNAPSHOT {
             return;
