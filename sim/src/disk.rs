@@ -28,7 +28,7 @@ pub struct Log<R> {
 }
 
 impl<R: Clone> Log<R> {
-    fn new() -> Log<R> {
+    pub(crate) fn new() -> Log<R> {
         Log { sealed: Arc::default(), tail: Vec::new(), forgotten: Arc::default() }
     }
 
@@ -60,7 +60,7 @@ impl<R: Clone> Log<R> {
         (0..self.len()).filter_map(|position| Some((position, self.get(position)?)))
     }
 
-    fn push(&mut self, record: R) {
+    pub(crate) fn push(&mut self, record: R) {
         self.tail.push(record);
         if self.tail.len() == CHUNK {
             let chunk = std::mem::replace(&mut self.tail, Vec::with_capacity(CHUNK));

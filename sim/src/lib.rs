@@ -73,6 +73,7 @@
 #![deny(missing_docs, clippy::missing_errors_doc)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod check;
 pub mod clock;
 pub mod disk;
 mod faults;
