@@ -75,6 +75,7 @@
 
 pub mod check;
 pub mod clock;
+pub mod determinism;
 pub mod disk;
 mod faults;
 pub mod many;
@@ -93,8 +94,9 @@ pub mod trace;
 mod world;
 
 pub use clock::Skew;
+pub use determinism::check_determinism;
 pub use disk::{Log, Loses, Loss};
-pub use many::{Options, Report, Scenario, check_determinism, many, record, run};
+pub use many::{Options, Report, Scenario, many, record, run};
 pub use network::NetworkConditions;
 pub use prng::{Ratio, Rng, Span};
 pub use recording::{About, States};

@@ -1,8 +1,9 @@
 //! Many seeds: in parallel over the cores, reported in the order of the seeds.
 //!
 //! Runs share nothing, so they are spread over threads; which thread takes which seed changes
-//! nothing. Now and then a run is repeated: if its hash differs, outside state has leaked into it
-//! (a hash map's order, a static, the time of day), and the first event that differs is named.
+//! nothing. Now and then a run is repeated, on a fresh thread and after others: if its hash differs,
+//! outside state has leaked into it (a hash map's order, a static, the time of day), and the first
+//! event that differs is named; see [`determinism`](crate::determinism).
 
 use core::fmt;
 use std::cell::{Cell, RefCell};
@@ -12,10 +13,11 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{panic, thread};
 
+use crate::determinism::{recheck, sketch};
 use crate::run::{Outcome, Sim};
 use crate::swarm::Plan;
 use crate::system::System;
-use crate::trace::{Difference, first_difference};
+use crate::trace::Difference;
 
 /// What is run for a seed. A function from a seed to a system and a plan is one.
 pub trait Scenario: Sync {
@@ -52,20 +54,6 @@ pub fn run<C: Scenario>(scenario: &C, seed: u64) -> Outcome {
 #[must_use]
 pub fn record<C: Scenario>(scenario: &C, seed: u64) -> Outcome {
     prepare(scenario, seed, true).finish()
-}
-
-/// Runs one seed twice.
-///
-/// # Errors
-/// The first event that differs between the two, if their traces do.
-pub fn check_determinism<C: Scenario>(scenario: &C, seed: u64) -> Result<(), Box<Difference>> {
-    if run(scenario, seed).trace_hash == run(scenario, seed).trace_hash {
-        return Ok(());
-    }
-    let traces = [(); 2].map(|()| record(scenario, seed).trace.unwrap_or_default());
-    let [left, right] = &traces;
-    let unseen = Difference { left: None, right: None };
-    Err(Box::new(first_difference(left, right).unwrap_or(unseen)))
 }
 
 /// How to run many seeds.
@@ -121,7 +109,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn add(&mut self, outcome: Outcome, unstable: Option<Difference>) {
+    fn add(&mut self, outcome: Outcome) {
         self.seeds += 1;
         self.steps += outcome.steps;
         self.delivered += outcome.delivered;
@@ -136,7 +124,6 @@ impl Report {
             reached.times += times;
             reached.seeds += 1;
         }
-        self.unstable.extend(unstable.map(|difference| (outcome.seed, difference)));
         if outcome.result.is_err() {
             self.failures.push(outcome);
         }
@@ -209,32 +196,43 @@ pub fn many<C: Scenario>(scenario: &C, seeds: Range<u64>, options: Options) -> R
     let threads = if options.threads == 0 { cores } else { options.threads };
     let (next, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
     let worker = || {
-        let mut results = Vec::new();
+        let (mut outcomes, mut unstable) = (Vec::new(), Vec::new());
+        // The run that is to be repeated: once others have left their traces in the process.
+        let mut waiting: Option<Outcome> = None;
+        let mut repeat = |run: Option<Outcome>| {
+            let Some(run) = run else { return };
+            unstable.extend(recheck(scenario, &run).err().map(|differs| (run.seed, *differs)));
+        };
         while failed.load(Ordering::Relaxed) < options.failures_max as u64 {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
                 break;
             }
-            let outcome = run(scenario, seed);
+            let outcome = if options.recheck_every > 0 && seed % options.recheck_every == 0 {
+                let outcome = sketch(scenario, seed);
+                repeat(waiting.replace(outcome.clone()));
+                Outcome { trace: None, ..outcome }
+            } else {
+                run(scenario, seed)
+            };
             failed.fetch_add(u64::from(outcome.result.is_err()), Ordering::Relaxed);
-            let recheck = options.recheck_every > 0 && seed % options.recheck_every == 0;
-            let unstable = if recheck { check_determinism(scenario, seed).err() } else { None };
-            results.push((outcome, unstable));
+            outcomes.push(outcome);
         }
-        results
+        repeat(waiting);
+        (outcomes, unstable)
     };
-    let mut results = thread::scope(|scope| {
+    let (mut outcomes, mut report) = (Vec::new(), Report::default());
+    thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let joined = workers
-            .into_iter()
-            .flat_map(|worker| worker.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
-        joined.collect::<Vec<_>>()
+        for worker in workers {
+            let (ran, unstable) = worker.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+            outcomes.extend(ran);
+            report.unstable.extend(unstable);
+        }
     });
-    results.sort_by_key(|(outcome, _)| outcome.seed);
-    let mut report = Report::default();
-    for (outcome, unstable) in results {
-        report.add(outcome, unstable.map(|difference| *difference));
-    }
+    outcomes.sort_by_key(|outcome| outcome.seed);
+    report.unstable.sort_by_key(|(seed, _)| *seed);
+    outcomes.into_iter().for_each(|outcome| report.add(outcome));
     report
 }
 

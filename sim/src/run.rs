@@ -178,6 +178,12 @@ impl<S: System> Sim<S> {
         }
     }
 
+    /// The same, with no text kept of the events that are recorded.
+    pub(crate) fn without_texts(mut self) -> Sim<S> {
+        self.world.trace.texts = false;
+        self
+    }
+
     /// A look at the cluster.
     #[must_use]
     pub fn view(&self) -> View<'_, S> {
@@ -222,6 +228,11 @@ impl<S: System> Sim<S> {
     /// make up to three (a link down, up, and the message that showed it), so it may be two more.
     pub fn advance_to_step(&mut self, steps: u64) {
         self.guarded(|sim| while !sim.done() && sim.world.steps < steps && sim.next(u64::MAX) {});
+    }
+
+    /// Goes on until `stop`, asked after each event, says so or the run is over.
+    pub fn advance_until(&mut self, mut stop: impl FnMut(&View<'_, S>) -> bool) {
+        self.guarded(|sim| while !sim.done() && sim.next(u64::MAX) && !stop(&sim.view()) {});
     }
 
     /// Goes on to the end.

@@ -247,6 +247,18 @@ impl<'a, S: System> View<'a, S> {
     pub fn mark(&self, name: &'static str) {
         *self.world.marks.borrow_mut().entry(name).or_default() += 1;
     }
+
+    /// How many different marks the run has reached.
+    #[must_use]
+    pub fn marks_reached(&self) -> usize {
+        self.world.marks.borrow().len()
+    }
+
+    /// The marks that the run has reached, in the order of their names.
+    #[must_use]
+    pub fn marks(&self) -> Vec<&'static str> {
+        self.world.marks.borrow().keys().copied().collect()
+    }
 }
 
 /// What a host can do for its node.

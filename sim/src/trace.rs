@@ -209,6 +209,8 @@ pub(crate) struct Trace {
     pub(crate) hasher: TraceHasher,
     pub(crate) recorded: Option<Vec<TraceEvent>>,
     pub(crate) in_flight: InFlight,
+    /// Whether what is recorded is also written out.
+    pub(crate) texts: bool,
     events: u64,
 }
 
@@ -231,7 +233,8 @@ impl Who {
 impl Trace {
     pub(crate) fn new(seed: u64, record: bool) -> Trace {
         let (hasher, recorded) = (TraceHasher::new(seed), record.then(Vec::new));
-        Trace { hasher, recorded, in_flight: InFlight::default(), events: 0 }
+        let in_flight = InFlight::default();
+        Trace { hasher, recorded, in_flight, texts: true, events: 0 }
     }
 
     pub(crate) fn hash(&self) -> u64 {
@@ -288,7 +291,8 @@ impl Trace {
         tell: impl FnOnce(&InFlight) -> (About, String),
     ) {
         let (number, hash) = (self.events, self.hash());
-        let (about, detail) = tell(&self.in_flight);
+        let nothing = (About::Nothing, String::new());
+        let (about, detail) = if self.texts { tell(&self.in_flight) } else { nothing };
         self.in_flight.noted(number, what);
         let some = |index: u16| (index != NOBODY).then_some(usize::from(index));
         let (node, peer, time) = (some(who.0), some(who.1), SimTime(time));
