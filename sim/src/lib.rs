@@ -77,6 +77,7 @@ pub mod check;
 pub mod clock;
 pub mod determinism;
 pub mod disk;
+pub mod explore;
 mod faults;
 pub mod many;
 pub mod network;

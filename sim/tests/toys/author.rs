@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_machine::{Cx, Effects, Input, Machine, NodeId, Time};
-use quorate_sim::{HostCx, Rng, SimTime, System, View};
+use quorate_sim::{HostCx, Loss, Rng, SimTime, System, View};
 
 /// A way to get it wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +176,12 @@ impl System for Authors {
 
     fn event(&mut self, _: usize, key: Key, _: &mut HostCx<'_, Self>) {
         self.acknowledged.insert(key);
+    }
+
+    fn crashed(&mut self, _: usize, loss: Loss, cx: &mut HostCx<'_, Self>) {
+        if loss.survived < loss.written {
+            cx.mark("a crash took writes");
+        }
     }
 
     fn converged(&mut self, view: &View<'_, Self>) -> Result<(), String> {

@@ -3,4 +3,5 @@
 #![allow(unreachable_pub, reason = "the test files are its users")]
 
 pub mod author;
+pub mod lock;
 pub mod probe;
