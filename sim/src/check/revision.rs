@@ -91,7 +91,7 @@ impl fmt::Display for Wrong {
 pub fn check<M: Model>(
     start: &M,
     history: &History<M::Call, M::Response>,
-    place: impl Fn(&M::Call, &M::Response) -> Place,
+    place: impl Fn(&Operation<M::Call, M::Response>, &M::Response) -> Place,
     work_max: u64,
 ) -> Verdict<Wrong> {
     let operations = history.operations();
@@ -100,7 +100,7 @@ pub fn check<M: Model>(
     for operation in &operations {
         match &operation.completion {
             Completion::Answered { response, .. } => {
-                let place = place(&operation.call, response);
+                let place = place(operation, response);
                 claimed.push(Claimed { place, operation, response });
             }
             Completion::Open => open.push(operation),

@@ -5,3 +5,4 @@
 pub mod author;
 pub mod lock;
 pub mod probe;
+pub mod register;

@@ -35,8 +35,8 @@ impl Model for Numbered {
 
 type Answers = History<Ask, (u64, u8)>;
 
-fn place(call: &Ask, response: &(u64, u8)) -> Place {
-    Place { revision: response.0, wrote: matches!(call, Ask::Set(_)) }
+fn place(operation: &Operation<Ask, (u64, u8)>, response: &(u64, u8)) -> Place {
+    Place { revision: response.0, wrote: matches!(operation.call, Ask::Set(_)) }
 }
 
 fn verdict(history: &Answers) -> Verdict<Wrong> {
