@@ -11,6 +11,7 @@
 //! - [`Sim`] is a running cluster: it can be run to the end, stepped, looked at and cloned.
 //! - [`many()`] runs many seeds over all cores and sums up, in the order of the seeds.
 //! - [`picture::html`] draws a recorded run as a page, [`shiviz::log`] writes it for ShiViz.
+//! - [`check`] judges what clients were answered; [`explore`] searches by more than seeds.
 //!
 //! A machine that counts, durably, and a scenario that finds what it acknowledged and lost, if it
 //! ever does:

@@ -116,10 +116,10 @@ impl Machine for Replica {
                     self.answered(op, from, fx);
                 }
             }
-            Input::Message { from, message: Word::Stored(op) } => {
-                if self.under.get(&op).is_some_and(|under| under.storing.is_some()) {
-                    self.answered(op, from, fx);
-                }
+            Input::Message { from, message: Word::Stored(op) }
+                if self.under.get(&op).is_some_and(|under| under.storing.is_some()) =>
+            {
+                self.answered(op, from, fx);
             }
             _ => {}
         }
