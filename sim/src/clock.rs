@@ -3,6 +3,8 @@
 //! The *wall* clock starts with an offset, drifts by some parts in a million and jumps either way.
 //! The *monotonic* clock never goes back, but its rate drifts too, and it starts from a new origin
 //! with every process: a machine that compares its `now` with one from an earlier life is found.
+//! A *wave* is laid over the wall clock for a while: up and down, or a step forth and back.
+//!
 //! Both are linear between changes: a reading is `base + elapsed * (1_000_000 + ppm) / 1_000_000`.
 
 use quorate_machine::{Time, WallTime};
@@ -26,6 +28,45 @@ pub struct Skew {
     pub wall_ppm: i32,
     /// The monotonic clock's drift in parts per million; above -1,000,000.
     pub monotonic_ppm: i32,
+}
+
+/// The form of a wave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Up, down below the true value, and up again, at an even rate.
+    Triangle,
+    /// A step forth, half a period later a step back.
+    Square,
+}
+
+/// An error of a wall clock that comes and goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Wave {
+    /// How it comes and goes.
+    pub form: Form,
+    /// The greatest error, in microseconds; less than zero to begin with the clock behind.
+    pub most_us: i64,
+    /// How long until it begins anew, in microseconds.
+    pub period_us: u64,
+}
+
+impl Wave {
+    /// The error `elapsed_us` after the wave began.
+    #[must_use]
+    pub fn error_us(&self, elapsed_us: u64) -> i64 {
+        let period = i128::from(self.period_us.max(4));
+        let phase = i128::from(elapsed_us) % period;
+        let most = i128::from(self.most_us);
+        let error = match self.form {
+            Form::Square if phase * 2 < period => most,
+            Form::Square => 0,
+            // Up in the first quarter, down in the next two, up in the last.
+            Form::Triangle if phase * 4 < period => most * phase * 4 / period,
+            Form::Triangle if phase * 4 < period * 3 => most * (period - 2 * phase) * 2 / period,
+            Form::Triangle => most * (phase - period) * 4 / period,
+        };
+        error as i64
+    }
 }
 
 /// A clock that ran `ppm` off since it showed `base` at simulated time `since`.
@@ -80,6 +121,8 @@ impl Linear {
 pub struct Clock {
     wall: Linear,
     monotonic: Linear,
+    /// Laid over the wall clock since the time given.
+    wave: Option<(Wave, u64)>,
 }
 
 impl Clock {
@@ -88,7 +131,8 @@ impl Clock {
         let base = WALL_START_US.saturating_add_signed(skew.wall_offset_us);
         let wall = Linear { base, since: 0, ppm: skew.wall_ppm };
         let origin = rng.within(ORIGIN_US);
-        Clock { wall, monotonic: Linear { base: origin, since: 0, ppm: skew.monotonic_ppm } }
+        let monotonic = Linear { base: origin, since: 0, ppm: skew.monotonic_ppm };
+        Clock { wall, monotonic, wave: None }
     }
 
     /// What the process reads as its monotonic time at simulated time `now`.
@@ -102,7 +146,8 @@ impl Clock {
     #[inline]
     #[must_use]
     pub fn wall(&self, now: u64) -> WallTime {
-        WallTime(self.wall.read(now) / 1_000)
+        let error_us = self.wave.map_or(0, |(wave, since)| wave.error_us(now - since));
+        WallTime(self.wall.read(now).saturating_add_signed(error_us) / 1_000)
     }
 
     /// When, in simulated time, the monotonic clock shows `deadline`.
@@ -123,6 +168,16 @@ impl Clock {
         self.wall = Linear { base, since: now, ppm: self.wall.ppm };
     }
 
+    /// A wave begins over the wall clock, in place of one that was there.
+    pub(crate) fn wave(&mut self, now: u64, wave: Wave) {
+        self.wave = Some((wave, now));
+    }
+
+    /// The wave over the wall clock is over.
+    pub(crate) fn still(&mut self) {
+        self.wave = None;
+    }
+
     /// Both clocks run at another rate from now on.
     pub(crate) fn drift(&mut self, now: u64, wall_ppm: i32, monotonic_ppm: i32) {
         self.wall.turn(now, wall_ppm);
@@ -131,6 +186,7 @@ impl Clock {
 
     /// The wall clock is right again and both run at the true rate.
     pub(crate) fn heal(&mut self, now: u64) {
+        self.still();
         self.drift(now, 0, 0);
         self.wall.base = WALL_START_US + now;
     }
@@ -179,6 +235,23 @@ mod tests {
         assert_eq!(clock.monotonic(1_000), monotonic);
         clock.heal(2_000_000);
         assert_eq!(clock.wall(2_000_000).0, WALL_START_US / 1_000 + 2_000);
+    }
+
+    #[test]
+    fn a_triangle_goes_up_and_down_around_the_truth_and_a_square_steps_forth_and_back() {
+        let mut wave = Wave { form: Form::Triangle, most_us: 1_000, period_us: 8_000 };
+        let errors: Vec<i64> = (0..=9).map(|n| wave.error_us(n * 1_000)).collect();
+        assert_eq!(errors, [0, 500, 1_000, 500, 0, -500, -1_000, -500, 0, 500]);
+        let steps = (0..20_000).map(|at| (wave.error_us(at + 1) - wave.error_us(at)).abs());
+        assert_eq!(steps.max(), Some(1), "without a step");
+        wave = Wave { form: Form::Square, most_us: -70, ..wave };
+        let errors: Vec<i64> = (0..6).map(|n| wave.error_us(n * 3_000)).collect();
+        assert_eq!(errors, [-70, -70, 0, -70, 0, 0]);
+        for form in [Form::Triangle, Form::Square] {
+            let widest = Wave { form, most_us: i64::MIN, period_us: u64::MAX };
+            assert!(widest.error_us(1 << 62) <= 0);
+            assert_eq!(Wave { form, most_us: 9, period_us: 0 }.error_us(2) % 9, 0);
+        }
     }
 
     #[test]

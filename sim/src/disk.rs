@@ -9,6 +9,10 @@
 //! the others keep their positions. That too is durable only after a sync; until then a crash may
 //! bring the record back.
 //!
+//! A disk can *lie*: it says that a sync is done and has the records in its memory only. From then
+//! on they are durable for all who ask, and gone with the next crash, unless an honest sync was
+//! finished before it.
+//!
 //! The log is cheap to clone: sealed chunks are shared.
 
 use std::collections::BTreeSet;
@@ -18,6 +22,8 @@ use crate::prng::{Rng, Span};
 
 /// Records of a sealed chunk. A fork copies those of the unsealed tail, so it is small.
 const CHUNK: usize = 32;
+/// How far a fault looks for a record that it may damage.
+const SEARCH_MAX: u64 = 1_024;
 
 /// The records of a node, at positions 0, 1, 2, …
 #[derive(Clone, Debug)]
@@ -100,7 +106,7 @@ pub struct Loss {
     pub written: u64,
     /// How many of them were known to be durable.
     pub durable: u64,
-    /// How many are left: from `durable` to `written`.
+    /// How many are left: from `durable` to `written`, or fewer if the disk had lied.
     pub survived: u64,
     /// Whether the first lost record was half written: a real log would find a torn tail there.
     pub torn: bool,
@@ -124,6 +130,10 @@ pub(crate) struct Disk<R> {
     durable: u64,
     /// What the sync under way will make durable.
     syncing: Option<u64>,
+    /// Where what is really durable ends, if the disk has lied about the rest.
+    really: Option<u64>,
+    /// Syncs that finish now are lies.
+    pub(crate) lying: bool,
     /// Positions forgotten since the last sync began, and those that the sync under way covers.
     forgetting: Vec<u64>,
     forgetting_covered: usize,
@@ -143,6 +153,8 @@ impl<R: Clone> Disk<R> {
             log: Log::new(),
             durable: 0,
             syncing: None,
+            really: None,
+            lying: false,
             forgetting: Vec::new(),
             forgetting_covered: 0,
             copy: None,
@@ -183,6 +195,11 @@ impl<R: Clone> Disk<R> {
     /// The sync under way has finished; what is durable now.
     pub(crate) fn finish_sync(&mut self) -> u64 {
         if let Some(covered) = self.syncing.take() {
+            if !self.lying {
+                self.really = None;
+            } else if covered > self.durable {
+                self.really.get_or_insert(self.durable);
+            }
             self.durable = covered;
             self.forgetting.drain(..self.forgetting_covered);
         }
@@ -199,10 +216,12 @@ impl<R: Clone> Disk<R> {
     /// The process died: cuts the log.
     pub(crate) fn crash(&mut self, loses: Loses) -> Loss {
         let (written, durable) = (self.written(), self.durable);
-        let survived = match loses {
-            Loses::Unsynced => durable,
-            Loses::Nothing => written,
-            Loses::Drawn => match self.crashes.below(4) {
+        let survived = match (loses, self.really) {
+            // The machine did not lose its power: what the disk has in its memory is safe.
+            (Loses::Nothing, _) => written,
+            (_, Some(really)) => really,
+            (Loses::Unsynced, None) => durable,
+            (Loses::Drawn, None) => match self.crashes.below(4) {
                 0 => durable,
                 1 => written,
                 _ => self.crashes.within(Span::new(durable, written)),
@@ -215,6 +234,7 @@ impl<R: Clone> Disk<R> {
         }
         self.log.truncate(survived);
         self.durable = survived;
+        self.really = self.really.filter(|&really| really < survived);
         self.syncing = None;
         self.forgetting_covered = 0;
         Loss { written, durable, survived, torn }
@@ -240,18 +260,26 @@ impl<R: Clone> Disk<R> {
         if let Some((log, durable)) = self.copy.clone() {
             self.log = log;
             self.durable = durable;
+            self.really = None;
         }
     }
 
-    /// Corrupts a durable record with `rot`, starting the search for one at `pick`.
-    pub(crate) fn rot(&mut self, pick: u64, rot: impl FnOnce(&R) -> Option<R>) -> Option<u64> {
-        if self.durable == 0 {
-            return None;
+    /// The first durable record from `pick` on that `may` be damaged.
+    pub(crate) fn find(&self, pick: u64, may: impl Fn(u64, &R) -> bool) -> Option<u64> {
+        let first = pick.checked_rem(self.durable)?;
+        let near = (0..self.durable.min(SEARCH_MAX)).map(|n| (first + n) % self.durable);
+        let mut near = near.filter(|&position| self.log.get(position).is_some());
+        near.find(|&position| self.log.get(position).is_some_and(|record| may(position, record)))
+    }
+
+    /// Corrupts the record at `position` with `rot`; whether that changed anything.
+    pub(crate) fn rot(&mut self, position: u64, rot: impl FnOnce(&R) -> Option<R>) -> bool {
+        let rotten = self.log.get(position).and_then(rot);
+        let changed = rotten.is_some();
+        if let Some(rotten) = rotten {
+            self.log.replace(position, rotten);
         }
-        let position = pick % self.durable;
-        let rotten = rot(self.log.get(position)?)?;
-        self.log.replace(position, rotten);
-        Some(position)
+        changed
     }
 
     /// A new future.
@@ -345,6 +373,48 @@ mod tests {
     }
 
     #[test]
+    fn what_a_lying_sync_promised_is_gone_with_the_next_crash_unless_an_honest_one_came_first() {
+        let lied_to = |honest_after: bool| {
+            let mut disk = disk(3);
+            let sync = |disk: &mut Disk<u64>, lying| {
+                disk.lying = lying;
+                assert_eq!(disk.start_sync(Span::only(1)), Some(1));
+                disk.finish_sync();
+                disk.append(9);
+            };
+            sync(&mut disk, false);
+            sync(&mut disk, true);
+            sync(&mut disk, true);
+            assert_eq!(disk.durable(), 5, "it says");
+            if honest_after {
+                sync(&mut disk, false);
+            }
+            disk
+        };
+        let mut disk = lied_to(false);
+        let loss = disk.crash(Loses::Drawn);
+        assert_eq!((loss.durable, loss.survived, disk.durable()), (5, 3, 3));
+        assert_eq!(lied_to(false).crash(Loses::Nothing).survived, 6);
+        assert!(lied_to(true).crash(Loses::Unsynced).survived == 6);
+        // A process that dies alone leaves the lie where it is.
+        let mut disk = lied_to(false);
+        disk.crash(Loses::Nothing);
+        assert_eq!(disk.crash(Loses::Unsynced).survived, 3);
+    }
+
+    #[test]
+    fn a_fault_finds_the_next_record_that_it_may_damage() {
+        let mut disk = disk(10);
+        assert_eq!(disk.find(4, |_, _| true), None, "nothing is durable");
+        disk.start_sync(Span::only(1));
+        disk.finish_sync();
+        disk.forget(6);
+        assert_eq!(disk.find(24, |position, _| position > 5), Some(7));
+        assert_eq!(disk.find(8, |position, _| position < 3), Some(0));
+        assert_eq!(disk.find(8, |_, record| *record == 99), None);
+    }
+
+    #[test]
     fn an_old_copy_comes_back_and_rot_changes_one_record() {
         let mut disk = disk(300);
         disk.start_sync(Span::only(1));
@@ -353,7 +423,8 @@ mod tests {
         disk.keep_copy();
         disk.start_sync(Span::only(1));
         disk.finish_sync();
-        assert_eq!(disk.rot(301 + 7, |record| Some(record + 1_000)), Some(7));
+        assert_eq!(disk.find(301 + 7, |_, _| true), Some(7));
+        assert!(disk.rot(7, |record| Some(record + 1_000)));
         assert_eq!(disk.log.get(7), Some(&1_007));
         disk.crash(Loses::Nothing);
         disk.restore_copy();

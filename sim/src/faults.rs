@@ -5,13 +5,14 @@ use core::hash::Hash;
 
 use quorate_machine::{Input, Machine};
 
+use crate::atlas::Atlas;
 use crate::disk::Loses;
 use crate::prng::{Ratio, Span};
 use crate::queue::Due;
 use crate::recording::About;
 use crate::run::{FailureKind, Sim};
 use crate::schedule::{Action, Fault, When};
-use crate::system::{HostCx, System, View};
+use crate::system::{HostCx, Message, System, View};
 use crate::time::FOREVER_US;
 use crate::trace::{What, Who};
 use crate::world::Ambush;
@@ -76,27 +77,20 @@ impl<S: System> Sim<S> {
                 }
                 return alive;
             }
+            Fault::Clog { ref lanes, .. } => {
+                lanes.iter().for_each(|&(from, to)| self.world.network.clog(from, to));
+            }
             Fault::Crash { node, when, loses, down_us } => {
                 return self.crash_when(node, when, loses, down_us, index);
+            }
+            Fault::CrashLoop { node, times, .. } => {
+                let life = self.world.nodes[node].life;
+                return self.crash_again(node, life, times, index);
             }
             Fault::Restart { node } => {
                 let (down, life) = (!self.world.running(node), self.world.nodes[node].life);
                 self.start(node, life);
                 return down;
-            }
-            Fault::KeepCopy { node } => self.world.nodes[node].disk.keep_copy(),
-            Fault::RestoreOldCopy { node, down_us } => {
-                if !self.world.nodes[node].disk.has_copy() {
-                    return false;
-                }
-                self.crash(node, Loses::Drawn, down_us);
-                self.world.nodes[node].disk.restore_copy();
-            }
-            Fault::BitRot { node, pick } => {
-                let system = &self.system;
-                let disk = &mut self.world.nodes[node].disk;
-                let rotten = disk.rot(pick, |record| system.rot(record, pick.rotate_left(32)));
-                return rotten.is_some();
             }
             Fault::Pause { node, lasts_us } => {
                 if !self.world.running(node) {
@@ -105,17 +99,71 @@ impl<S: System> Sim<S> {
                 self.world.block(node, now.saturating_add(lasts_us));
             }
             Fault::SlowNode { node, step_us, .. } => self.world.nodes[node].step_us = step_us,
-            Fault::SlowDisk { node, factor, .. } => {
-                self.world.nodes[node].disk.slowness = factor.max(1);
-            }
-            Fault::FullDisk { node, .. } => self.world.nodes[node].disk.full = true,
             Fault::WallJump { node, by_us } => self.world.nodes[node].clock.jump(now, by_us),
             Fault::Drift { node, wall_ppm, monotonic_ppm, .. } => {
                 self.drift(node, wall_ppm, monotonic_ppm);
             }
+            Fault::WallWave { node, wave, .. } => self.world.nodes[node].clock.wave(now, wave),
             Fault::Heal => self.heal_all(),
+            Fault::KeepCopy { .. }
+            | Fault::RestoreOldCopy { .. }
+            | Fault::BitRot { .. }
+            | Fault::MisdirectedWrite { .. }
+            | Fault::LyingSync { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::FullDisk { .. } => return self.strike_disk(fault),
         }
         true
+    }
+
+    /// The same for faults of disks.
+    fn strike_disk(&mut self, fault: &Fault) -> bool {
+        match *fault {
+            Fault::KeepCopy { node } => self.world.nodes[node].disk.keep_copy(),
+            Fault::RestoreOldCopy { node, down_us } => {
+                if !self.world.nodes[node].disk.has_copy() || !self.may_lose_all(node) {
+                    return false;
+                }
+                self.crash(node, Loses::Drawn, down_us);
+                self.world.nodes[node].disk.restore_copy();
+            }
+            Fault::BitRot { node, pick } => return self.damage(node, pick, None).is_some(),
+            Fault::MisdirectedWrite { node, pick } => {
+                let Some(hit) = self.damage(node, pick, None) else { return false };
+                // What was overwritten is one loss; that what was meant is not there is the other.
+                self.damage(node, pick.rotate_left(32), Some(hit));
+            }
+            Fault::LyingSync { node, .. } => {
+                let may = self.may_lose_all(node);
+                self.world.nodes[node].disk.lying |= may;
+                return may;
+            }
+            Fault::SlowDisk { node, factor, .. } => {
+                self.world.nodes[node].disk.slowness = factor.max(1);
+            }
+            Fault::FullDisk { node, .. } => self.world.nodes[node].disk.full = true,
+            _ => unreachable!("{fault:?} is no fault of a disk"),
+        }
+        true
+    }
+
+    /// Whether what a node has made durable may be lost, whatever it is.
+    fn may_lose_all(&self, node: usize) -> bool {
+        let atlas = self.run.conditions.atlas.as_ref();
+        atlas.is_none_or(|atlas| atlas.whole_victims().contains(&node))
+    }
+
+    /// Damages a durable record, chosen by `pick` among those that may be lost, but not the one at
+    /// `except`; where it is, if there is one and the system lets it rot.
+    fn damage(&mut self, node: usize, pick: u64, except: Option<u64>) -> Option<u64> {
+        let (system, atlas) = (&self.system, self.run.conditions.atlas.as_ref());
+        let disk = &mut self.world.nodes[node].disk;
+        let position = disk.find(pick, |position, record| {
+            let victims = |atlas: &Atlas| atlas.victims(system.copy(position, record));
+            except != Some(position) && atlas.is_none_or(|atlas| victims(atlas).contains(&node))
+        })?;
+        let rotten = disk.rot(position, |record| system.rot(record, pick.rotate_left(32)));
+        rotten.then_some(position)
     }
 
     /// The end of a fault, unless it was healed before.
@@ -144,16 +192,56 @@ impl<S: System> Sim<S> {
                     self.world.network.slow(from, to, 1);
                 }
             }
+            Fault::Clog { ref lanes, .. } => {
+                for &(from, to) in lanes {
+                    if self.world.network.unclog(from, to) {
+                        self.release(from, to);
+                    }
+                }
+            }
             Fault::SlowNode { node, .. } => self.world.nodes[node].step_us = 0,
+            Fault::LyingSync { node, .. } => self.world.nodes[node].disk.lying = false,
+            Fault::WallWave { node, .. } => self.world.nodes[node].clock.still(),
             Fault::SlowDisk { node, .. } => self.world.nodes[node].disk.slowness = 1,
             Fault::FullDisk { node, .. } => self.world.nodes[node].disk.full = false,
             Fault::Drift { node, .. } => {
                 let skew = run.conditions.skew.get(node).copied().unwrap_or_default();
                 self.drift(node, skew.wall_ppm, skew.monotonic_ppm);
             }
-            // A pause ends by itself; the rest is never undone.
+            // Pauses and crash loops end by themselves; the rest is never undone.
             _ => {}
         }
+    }
+
+    /// What a clogged lane held arrives, in order.
+    fn release(&mut self, from: usize, to: usize) {
+        for due in self.world.clogged.remove(&(from, to)).unwrap_or_default() {
+            if !self.done() {
+                self.input_or_backlog(to, due);
+            }
+        }
+    }
+
+    /// What a machine gets of a message that was corrupted; none if the checksum was found wrong.
+    #[cold]
+    pub(crate) fn corrupt(
+        &mut self,
+        from: usize,
+        to: usize,
+        slot: u32,
+        message: &Message<S>,
+        entropy: u64,
+    ) -> Option<Message<S>> {
+        *self.world.faults.entry("corruption").or_default() += 1;
+        let corrupt = self.system.corrupt(message, entropy);
+        match &corrupt {
+            Some(corrupt) => corrupt.hash(&mut self.world.trace.hasher),
+            None => {
+                self.world.dropped(from, to, "corrupt", Some(slot));
+                self.world.disconnect(to, from);
+            }
+        }
+        corrupt
     }
 
     fn drift(&mut self, node: usize, wall_ppm: i32, monotonic_ppm: i32) {
@@ -218,6 +306,28 @@ impl<S: System> Sim<S> {
         {
             self.crash(node, loses, down_us);
         }
+    }
+
+    /// A crash loop begins or goes on, unless the process died or started otherwise since, or the
+    /// loop was healed; whether it did. The next crash comes once the process has run again.
+    pub(crate) fn crash_again(&mut self, node: usize, life: u32, left: u16, action: u32) -> bool {
+        let run = self.run.clone();
+        let Action::Fault(Fault::CrashLoop { times, up_us, down_us, .. }) =
+            run.schedule[action as usize].1
+        else {
+            return false;
+        };
+        let begins = left == times;
+        let state = &self.world.nodes[node];
+        let healed = !begins && !self.holding.contains(&action);
+        if left == 0 || healed || state.machine.is_none() || state.life != life {
+            return false;
+        }
+        self.crash(node, Loses::Drawn, down_us);
+        let (at, life) = (self.world.now.saturating_add(down_us), self.world.nodes[node].life);
+        let due = Due::CrashAgain { node: node as u16, left: left - 1, life, action };
+        self.world.queue.push(at.saturating_add(up_us), due);
+        true
     }
 
     pub(crate) fn crash(&mut self, node: usize, loses: Loses, down_us: u64) {
@@ -302,6 +412,8 @@ impl<S: System> Sim<S> {
             let state = &mut self.world.nodes[node];
             state.disk.slowness = 1;
             state.disk.full = false;
+            state.disk.lying = false;
+            state.clock.still();
             state.step_us = 0;
             state.ambush = None;
             if state.blocked_until > self.world.now {
@@ -313,6 +425,22 @@ impl<S: System> Sim<S> {
         for &node in nodes {
             self.world.connect_all(node);
         }
+        for &node in nodes {
+            nodes.iter().for_each(|&peer| self.release(peer, node));
+        }
+    }
+
+    /// Faults that hold outside the core stay as they are, and none that waits strikes any more.
+    fn freeze(&mut self, core: &[usize]) {
+        for &index in &self.holding {
+            let Action::Fault(fault) = &self.run.schedule[index as usize].1 else { continue };
+            if let Fault::Pause { node, .. } = *fault
+                && !core.contains(&node)
+            {
+                self.world.nodes[node].blocked_until = u64::MAX;
+            }
+        }
+        self.world.nodes.iter_mut().for_each(|node| node.ambush = None);
     }
 
     /// The faults stop: from now on the run must converge.
@@ -326,6 +454,7 @@ impl<S: System> Sim<S> {
             (About::Nodes(core.clone()), format!("{core:?}"))
         });
         self.world.network.conditions = self.world.network.conditions.healed();
+        self.freeze(&core);
         self.heal_nodes(&core);
         for &node in &core {
             let state = &mut self.world.nodes[node];
@@ -356,7 +485,11 @@ impl<S: System> Sim<S> {
             Err(reason) => {
                 let healed_at = self.run.active.0.max(self.last_action);
                 if self.world.now >= healed_at.saturating_add(self.run.settle_us) {
-                    self.fail(None, FailureKind::Liveness, reason);
+                    self.world.excused = self.system.excuse(&View { world: &self.world });
+                    match self.world.excused {
+                        Some(_) => self.done = true,
+                        None => self.fail(None, FailureKind::Liveness, reason),
+                    }
                 } else {
                     self.world.queue.push(self.world.now + self.run.poll_us.max(1), Due::Poll);
                 }

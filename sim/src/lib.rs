@@ -74,12 +74,16 @@
 #![deny(missing_docs, clippy::missing_errors_doc)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod atlas;
 pub mod check;
 pub mod clock;
+mod cuts;
 pub mod determinism;
 pub mod disk;
+mod draw;
 pub mod explore;
 mod faults;
+mod latency;
 pub mod many;
 pub mod network;
 pub mod picture;
@@ -95,9 +99,12 @@ mod time;
 pub mod trace;
 mod world;
 
-pub use clock::Skew;
+pub use atlas::Atlas;
+pub use clock::{Form, Skew, Wave};
+pub use cuts::Symmetry;
 pub use determinism::check_determinism;
 pub use disk::{Log, Loses, Loss};
+pub use latency::{Distribution, Regions};
 pub use many::{Options, Report, Scenario, many, record, run};
 pub use network::NetworkConditions;
 pub use prng::{Ratio, Rng, Span};

@@ -102,6 +102,8 @@ pub struct Report {
     pub duplicated: u64,
     /// Simulated time in all, in microseconds.
     pub simulated_us: u64,
+    /// The runs that did not converge and were excused, by reason.
+    pub excused: BTreeMap<String, u64>,
     /// How often each fault struck.
     pub faults: BTreeMap<&'static str, u64>,
     /// How often each mark was reached.
@@ -123,6 +125,9 @@ impl Report {
             let reached = self.marks.entry(name).or_default();
             reached.times += times;
             reached.seeds += 1;
+        }
+        if let Some(reason) = &outcome.excused {
+            *self.excused.entry(reason.clone()).or_default() += 1;
         }
         if outcome.result.is_err() {
             self.failures.push(outcome);
@@ -178,6 +183,9 @@ impl fmt::Display for Report {
             "{steps} steps; messages: {delivered} delivered, {dropped} dropped, \
              {duplicated} duplicated"
         )?;
+        for (reason, seeds) in &self.excused {
+            writeln!(f, "excused: {reason}: {seeds} seeds")?;
+        }
         for (name, times) in &self.faults {
             writeln!(f, "fault {name}: {times}")?;
         }

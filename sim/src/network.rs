@@ -17,12 +17,23 @@
 //! that chance a message whose connection has ended still arrives in a later one, as it can through
 //! a relay or over datagrams. It is off unless conditions turn it on.
 //!
+//! *Replays* are copies that arrive much later, as from a recording: in the same connection, or, if
+//! conditions say so, in any later one. A *corrupt* message is one whose bits changed on the way:
+//! [`System::corrupt`](crate::System::corrupt) says what the machine gets; mostly the transport's
+//! checksum finds it, and the link breaks. A *clogged* direction holds what would arrive.
+//!
 //! A message to oneself does not pass through here: it arrives a microsecond after it was sent.
 
+use std::sync::Arc;
+
+use crate::latency::{Distribution, Regions};
 use crate::prng::{Ratio, Rng, Span};
 
 /// What waits longer than this for limited bandwidth is dropped, in microseconds.
 const SEND_QUEUE_US: u64 = 5_000_000;
+
+/// Marks the epoch of a replay, so that it is known when it arrives.
+pub(crate) const REPLAY: u32 = 1 << 31;
 
 /// How the network is when no fault of the schedule touches it; constant over a run's active phase.
 /// Durations are in microseconds.
@@ -30,6 +41,8 @@ const SEND_QUEUE_US: u64 = 5_000_000;
 pub struct NetworkConditions {
     /// How long a message takes.
     pub latency_us: Span,
+    /// How that is drawn.
+    pub distribution: Distribution,
     /// By this chance a message takes `tail_factor` times as long.
     pub tail: Ratio,
     /// How much longer the slow ones take.
@@ -42,6 +55,14 @@ pub struct NetworkConditions {
     pub reorder: Ratio,
     /// How many messages of an ended connection arrive in a later one.
     pub stale: Ratio,
+    /// How many arrive once more, much later.
+    pub replay: Ratio,
+    /// How much later.
+    pub replay_after_us: Span,
+    /// Whether a replay may arrive in another connection than its original.
+    pub replay_later_links: bool,
+    /// How many are corrupt when they arrive.
+    pub corrupt: Ratio,
     /// How much passes in one direction between two nodes, zero for any amount; see
     /// [`System::size`](crate::System::size). Messages queue for it, up to five seconds.
     pub bytes_per_ms: u64,
@@ -59,12 +80,17 @@ impl NetworkConditions {
     /// A quick and faultless network: 1 to 10 ms.
     pub const CALM: NetworkConditions = NetworkConditions {
         latency_us: Span::new(1_000, 10_000),
+        distribution: Distribution::Uniform,
         tail: Ratio::NEVER,
         tail_factor: 1,
         loss: Ratio::NEVER,
         duplicate: Ratio::NEVER,
         reorder: Ratio::NEVER,
         stale: Ratio::NEVER,
+        replay: Ratio::NEVER,
+        replay_after_us: Span::new(1_000_000, 30_000_000),
+        replay_later_links: false,
+        corrupt: Ratio::NEVER,
         bytes_per_ms: 0,
         notice: Ratio::ALWAYS,
         notice_after_us: Span::new(50_000, 2_000_000),
@@ -78,6 +104,7 @@ impl NetworkConditions {
         let NetworkConditions { latency_us, connect_after_us, reconnect_after_us, .. } = self;
         NetworkConditions {
             latency_us,
+            distribution: self.distribution,
             connect_after_us,
             reconnect_after_us,
             ..NetworkConditions::CALM
@@ -90,6 +117,8 @@ impl NetworkConditions {
 struct Lane {
     /// How many cuts hold now.
     cuts: u32,
+    /// How many clogs hold now.
+    clogs: u32,
     /// Messages take this many times as long.
     slowness: u32,
     /// The epoch that the sender was told is up; zero for down.
@@ -116,7 +145,7 @@ struct Pair {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It arrives, and perhaps again.
-    Arrives { epoch: u32, at: u64, again: Option<u64> },
+    Arrives { epoch: u32, at: u64, again: Option<u64>, replay: Option<u64> },
     /// It does not.
     Dropped(&'static str),
 }
@@ -138,6 +167,8 @@ pub(crate) struct Network {
     lanes: Vec<Lane>,
     pairs: Vec<Pair>,
     pub(crate) conditions: NetworkConditions,
+    /// Where the nodes stand, if that matters.
+    regions: Option<Arc<Regions>>,
 }
 
 impl Network {
@@ -146,9 +177,11 @@ impl Network {
         nodes: usize,
         allowed: impl Fn(usize, usize) -> bool,
         conditions: NetworkConditions,
+        regions: Option<Arc<Regions>>,
     ) -> Network {
         let lanes = (0..nodes * nodes).map(|index| Lane {
             cuts: 0,
+            clogs: 0,
             slowness: 1,
             told: 0,
             last_arrival: 0,
@@ -161,7 +194,7 @@ impl Network {
             let allowed = a < b && (allowed(a, b) || allowed(b, a));
             Pair { allowed, alive: false, connecting: false, epoch: 0 }
         });
-        Network { nodes, lanes: lanes.collect(), pairs: pairs.collect(), conditions }
+        Network { nodes, lanes: lanes.collect(), pairs: pairs.collect(), conditions, regions }
     }
 
     #[inline]
@@ -177,7 +210,11 @@ impl Network {
     /// Draws what becomes of a message of `bytes`.
     #[inline]
     pub(crate) fn send(&mut self, from: usize, to: usize, now: u64, bytes: u64) -> Fate {
-        let conditions = self.conditions;
+        let conditions = &self.conditions;
+        let span = match &self.regions {
+            None => conditions.latency_us,
+            Some(regions) => regions.latency_us(from, to),
+        };
         let pair = &self.pairs[from.min(to) * self.nodes + from.max(to)];
         let (alive, epoch) = (pair.alive, pair.epoch);
         let lane = &mut self.lanes[from * self.nodes + to];
@@ -193,7 +230,7 @@ impl Network {
         let Some(left) = lane.leaves(now, bytes, conditions.bytes_per_ms) else {
             return Fate::Dropped("queue full");
         };
-        let mut at = left + lane.latency(&conditions);
+        let mut at = left + lane.latency(conditions, span);
         if !lane.rng.chance(conditions.reorder) {
             at = at.max(lane.last_arrival);
             lane.last_arrival = at;
@@ -201,8 +238,12 @@ impl Network {
         let again = lane
             .rng
             .chance(conditions.duplicate)
-            .then(|| at + lane.latency(&conditions) * (1 + lane.rng.below(8)));
-        Fate::Arrives { epoch, at, again }
+            .then(|| at + lane.latency(conditions, span) * (1 + lane.rng.below(8)));
+        let replay = lane
+            .rng
+            .chance(conditions.replay)
+            .then(|| at.saturating_add(lane.rng.within(conditions.replay_after_us)));
+        Fate::Arrives { epoch, at, again, replay }
     }
 
     /// Decides about a message of `epoch` that has come as far as `to`.
@@ -216,7 +257,7 @@ impl Network {
         if !alive {
             return Arrival::Dropped("link ended");
         }
-        if current != epoch {
+        if current != epoch && !self.replays(epoch, current) {
             let stale = self.conditions.stale;
             if !self.lane(from, to).rng.chance(stale) {
                 return Arrival::Dropped("older link");
@@ -229,11 +270,49 @@ impl Network {
         }
     }
 
+    /// Whether an epoch is that of a replay, and the replay arrives. None does once faults stop.
+    #[cold]
+    fn replays(&self, epoch: u32, current: u32) -> bool {
+        let NetworkConditions { replay, replay_later_links, .. } = self.conditions;
+        let recorded = epoch & REPLAY != 0 && replay != Ratio::NEVER;
+        recorded && (replay_later_links || epoch & !REPLAY == current)
+    }
+
+    /// Whether a message that arrives is corrupt, and how.
+    #[inline]
+    pub(crate) fn corrupts(&mut self, from: usize, to: usize) -> Option<u64> {
+        let corrupt = self.conditions.corrupt;
+        if corrupt.numerator == 0 {
+            return None;
+        }
+        let rng = &mut self.lane(from, to).rng;
+        rng.chance(corrupt).then(|| rng.next_u64())
+    }
+
+    /// Whether what arrives is held.
+    #[inline]
+    pub(crate) fn clogged(&self, from: usize, to: usize) -> bool {
+        self.lanes[from * self.nodes + to].clogs > 0
+    }
+
+    pub(crate) fn clog(&mut self, from: usize, to: usize) {
+        self.lane(from, to).clogs += 1;
+    }
+
+    /// One clog less; whether what was held may go.
+    pub(crate) fn unclog(&mut self, from: usize, to: usize) -> bool {
+        let lane = self.lane(from, to);
+        lane.clogs = lane.clogs.saturating_sub(1);
+        lane.clogs == 0
+    }
+
     /// How long news of a link takes in one direction.
     pub(crate) fn latency(&mut self, from: usize, to: usize) -> u64 {
-        let span = self.conditions.latency_us;
+        let NetworkConditions { latency_us, distribution, .. } = self.conditions;
+        let regions = self.regions.as_ref();
+        let span = regions.map_or(latency_us, |regions| regions.latency_us(from, to));
         let lane = self.lane(from, to);
-        lane.news.within(span) * u64::from(lane.slowness)
+        distribution.draw(span, &mut lane.news) * u64::from(lane.slowness)
     }
 
     /// A new future.
@@ -319,10 +398,11 @@ impl Network {
         self.lane(from, to).slowness = slowness.max(1);
     }
 
-    /// Ends every cut and slowness between the two.
+    /// Ends every cut, clog and slowness between the two.
     pub(crate) fn heal(&mut self, from: usize, to: usize) {
         let lane = self.lane(from, to);
         lane.cuts = 0;
+        lane.clogs = 0;
         lane.slowness = 1;
     }
 }
@@ -343,8 +423,9 @@ impl Lane {
     }
 
     #[inline]
-    fn latency(&mut self, conditions: &NetworkConditions) -> u64 {
-        let mut latency = self.rng.within(conditions.latency_us) * u64::from(self.slowness);
+    fn latency(&mut self, conditions: &NetworkConditions, span: Span) -> u64 {
+        let drawn = conditions.distribution.draw(span, &mut self.rng);
+        let mut latency = drawn * u64::from(self.slowness);
         if self.rng.chance(conditions.tail) {
             latency *= u64::from(conditions.tail_factor);
         }
@@ -357,7 +438,7 @@ mod tests {
     use super::*;
 
     fn connected(conditions: NetworkConditions) -> Network {
-        let mut network = Network::new(1, 2, |_, _| true, conditions);
+        let mut network = Network::new(1, 2, |_, _| true, conditions, None);
         assert!(network.begin_connecting(0, 1));
         assert!(!network.begin_connecting(0, 1), "once at a time");
         assert_eq!(network.finish_connecting(0, 1, true), Some(1));
@@ -404,7 +485,9 @@ mod tests {
         assert_eq!((network.latency(0, 1), network.latency(1, 0)), (20_000, 1_000));
         let tail = NetworkConditions { tail: Ratio::new(1, 2), tail_factor: 50, ..flat };
         let mut network = connected(tail);
-        let slow = (0..1_000).filter(|_| network.lane(0, 1).latency(&tail) == 50_000).count();
+        let slow = (0..1_000)
+            .filter(|_| network.lane(0, 1).latency(&tail, tail.latency_us) == 50_000)
+            .count();
         assert!((400..600).contains(&slow));
     }
 

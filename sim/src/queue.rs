@@ -20,6 +20,8 @@ pub(crate) enum Due {
     Wake { node: u16, life: u32 },
     /// A crash that waited for unsynced writes strikes.
     Strike { node: u16, life: u32, action: u32 },
+    /// A process in a crash loop dies again, `left` times more.
+    CrashAgain { node: u16, left: u16, life: u32, action: u32 },
     /// A process starts.
     Start { node: u16, life: u32 },
     /// An entry of the schedule.

@@ -8,9 +8,10 @@
 //! `send` and `emit` carry is stamped with the length of the log and waits until the simulated disk
 //! has synced that far; `send_now` leaves at once.
 //!
-//! **Two phases.** Faults strike until [`Run::active`]. Then they are healed, no further one
-//! begins, and the run must converge within [`Run::settle_us`]. Operations may still come after
-//! that, and convergence is asked for only after the last.
+//! **Two phases.** Faults strike until [`Run::active`]. Then the core ([`System::core`]) is healed;
+//! outside it what holds goes on holding, and nothing strikes any more. From then on the run must
+//! converge within [`Run::settle_us`], or [`System::excuse`] says why it cannot. Operations may
+//! still come after that, and convergence is asked for only after the last.
 //!
 //! **Panics** of a machine or a hook are failures of the run. One handler catches them around the
 //! whole loop, which costs nothing per step; the panic's node is the one that was acting.
@@ -107,6 +108,8 @@ pub struct Outcome {
     pub marks: BTreeMap<&'static str, u64>,
     /// When the run ended, in simulated time.
     pub time: SimTime,
+    /// Why the run need not converge, if it did not and [`System::excuse`] says so.
+    pub excused: Option<String>,
     /// Whether all was well.
     pub result: Result<(), Failure>,
     /// Every event, if the run was recorded.
@@ -292,6 +295,9 @@ impl<S: System> Sim<S> {
             Due::Connect { a, b } => self.world.connected(usize::from(a), usize::from(b)),
             Due::Wake { node, life } => self.wake(usize::from(node), life),
             Due::Strike { node, life, action } => self.strike(usize::from(node), life, action),
+            Due::CrashAgain { node, left, life, action } => {
+                self.crash_again(usize::from(node), life, left, action);
+            }
             Due::Start { node, life } => self.start(usize::from(node), life),
             Due::Action { index } => self.act(index),
             Due::Undo { index } => self.undo(index),
@@ -302,7 +308,7 @@ impl<S: System> Sim<S> {
     }
 
     #[inline]
-    fn input_or_backlog(&mut self, node: usize, due: Due) {
+    pub(crate) fn input_or_backlog(&mut self, node: usize, due: Due) {
         let state = &mut self.world.nodes[node];
         if state.blocked_until > self.world.now || !state.backlog.is_empty() {
             state.backlog.push_back(due);
@@ -347,7 +353,11 @@ impl<S: System> Sim<S> {
 
     #[inline]
     fn deliver(&mut self, from: usize, to: usize, epoch: u32, slot: u32) {
-        let message = self.world.messages.take(slot);
+        if self.world.network.clogged(from, to) {
+            let due = Due::Deliver { from: from as u16, to: to as u16, epoch, slot };
+            return self.world.clogged.entry((from, to)).or_default().push(due);
+        }
+        let mut message = self.world.messages.take(slot);
         if from == to {
             if self.world.nodes[to].life == epoch {
                 self.accept(from, to, slot, message);
@@ -364,6 +374,10 @@ impl<S: System> Sim<S> {
                 self.link_up(to, from, current);
             }
             Arrival::Accepted => {}
+        }
+        if let Some(entropy) = self.world.network.corrupts(from, to) {
+            let Some(corrupt) = self.corrupt(from, to, slot, &message, entropy) else { return };
+            message = corrupt;
         }
         self.accept(from, to, slot, message);
     }

@@ -7,8 +7,10 @@
 use core::hash::Hash;
 
 use crate::SimTime;
-use crate::clock::Skew;
+use crate::atlas::Atlas;
+use crate::clock::{Form, Skew, Wave};
 use crate::disk::Loses;
+use crate::latency::Regions;
 use crate::network::NetworkConditions;
 use crate::prng::Span;
 use crate::time::FOREVER_US;
@@ -38,6 +40,16 @@ pub enum Shape {
     Partial,
     /// One of a series that comes and goes.
     Flapping,
+    /// One node and the others.
+    Isolation,
+    /// Each node was put on one of two sides by chance.
+    Uniform,
+    /// Each node reaches a majority, all another one.
+    MajorityRing,
+    /// All reach one node, and only that.
+    HubAndSpoke,
+    /// Along the borders of regions.
+    Regions,
 }
 
 /// When a crash strikes.
@@ -62,10 +74,15 @@ pub enum Fault {
     Cut { shape: Shape, lanes: Vec<(usize, usize)>, lasts_us: u64 },
     /// Messages along `lanes` take `factor` times as long.
     SlowLink { lanes: Vec<(usize, usize)>, factor: u32, lasts_us: u64 },
+    /// Whatever would arrive along `lanes` is held, and is let go at once and in its order in the
+    /// end.
+    Clog { lanes: Vec<(usize, usize)>, lasts_us: u64 },
     /// The connection of two nodes breaks; both are told at once and connect again later.
     Reset { a: usize, b: usize },
     /// A process dies and starts again after `down_us`.
     Crash { node: usize, when: When, loses: Loses, down_us: u64 },
+    /// A process dies `times` times, each time for `down_us`, and runs `up_us` between.
+    CrashLoop { node: usize, times: u16, up_us: u64, down_us: u64 },
     /// A process that is down starts.
     Restart { node: usize },
     /// A backup of what is durable is taken. No harm by itself.
@@ -75,6 +92,12 @@ pub enum Fault {
     /// A durable record, chosen by `pick`, is corrupted as
     /// [`System::rot`](crate::System::rot) says.
     BitRot { node: usize, pick: u64 },
+    /// A durable record, chosen by `pick`, was written over another one: both are corrupted as
+    /// [`System::rot`](crate::System::rot) says.
+    MisdirectedWrite { node: usize, pick: u64 },
+    /// The disk says that a sync is done and keeps what it should have written in its memory. The
+    /// next crash takes that away, unless an honest sync came before it.
+    LyingSync { node: usize, lasts_us: u64 },
     /// The process handles nothing for a while, then all of its backlog.
     Pause { node: usize, lasts_us: u64 },
     /// Every step of the process takes `step_us`.
@@ -87,6 +110,8 @@ pub enum Fault {
     WallJump { node: usize, by_us: i64 },
     /// Both clocks run at other rates, in parts per million.
     Drift { node: usize, wall_ppm: i32, monotonic_ppm: i32, lasts_us: u64 },
+    /// The wall clock goes up and down, or steps forth and back, and is as before in the end.
+    WallWave { node: usize, wave: Wave, lasts_us: u64 },
     /// Cuts, slowness and pauses end; clocks and dead processes stay as they are.
     Heal,
 }
@@ -125,17 +150,22 @@ impl Fault {
         match &mut self {
             Fault::Cut { lasts_us, .. }
             | Fault::SlowLink { lasts_us, .. }
+            | Fault::Clog { lasts_us, .. }
+            | Fault::LyingSync { lasts_us, .. }
+            | Fault::WallWave { lasts_us, .. }
             | Fault::Pause { lasts_us, .. }
             | Fault::SlowNode { lasts_us, .. }
             | Fault::SlowDisk { lasts_us, .. }
             | Fault::FullDisk { lasts_us, .. }
             | Fault::Drift { lasts_us, .. }
             | Fault::Crash { down_us: lasts_us, .. }
+            | Fault::CrashLoop { down_us: lasts_us, .. }
             | Fault::RestoreOldCopy { down_us: lasts_us, .. } => *lasts_us = us,
             Fault::Reset { .. }
             | Fault::Restart { .. }
             | Fault::KeepCopy { .. }
             | Fault::BitRot { .. }
+            | Fault::MisdirectedWrite { .. }
             | Fault::WallJump { .. }
             | Fault::Heal => {}
         }
@@ -150,19 +180,30 @@ impl Fault {
             Fault::Cut { shape: Shape::OneWay, .. } => "one-way cut",
             Fault::Cut { shape: Shape::Partial, .. } => "partial cut",
             Fault::Cut { shape: Shape::Flapping, .. } => "flapping cut",
+            Fault::Cut { shape: Shape::Isolation, .. } => "isolation",
+            Fault::Cut { shape: Shape::Uniform, .. } => "uniform partition",
+            Fault::Cut { shape: Shape::MajorityRing, .. } => "majority ring",
+            Fault::Cut { shape: Shape::HubAndSpoke, .. } => "hub and spoke",
+            Fault::Cut { shape: Shape::Regions, .. } => "region cut",
             Fault::SlowLink { .. } => "slow link",
+            Fault::Clog { .. } => "clog",
             Fault::Reset { .. } => "reset",
             Fault::Crash { .. } => "crash",
+            Fault::CrashLoop { .. } => "crash loop",
             Fault::Restart { .. } => "restart",
             Fault::KeepCopy { .. } => "copy kept",
             Fault::RestoreOldCopy { .. } => "old copy restored",
             Fault::BitRot { .. } => "bit rot",
+            Fault::MisdirectedWrite { .. } => "misdirected write",
+            Fault::LyingSync { .. } => "lying sync",
             Fault::Pause { .. } => "pause",
             Fault::SlowNode { .. } => "slow node",
             Fault::SlowDisk { .. } => "slow disk",
             Fault::FullDisk { .. } => "full disk",
             Fault::WallJump { .. } => "wall jump",
             Fault::Drift { .. } => "drift",
+            Fault::WallWave { wave: Wave { form: Form::Triangle, .. }, .. } => "wall wave",
+            Fault::WallWave { wave: Wave { form: Form::Square, .. }, .. } => "wall steps",
             Fault::Heal => "heal",
         }
     }
@@ -172,11 +213,17 @@ impl Fault {
         match *self {
             Fault::Cut { lasts_us, .. }
             | Fault::SlowLink { lasts_us, .. }
+            | Fault::Clog { lasts_us, .. }
+            | Fault::LyingSync { lasts_us, .. }
+            | Fault::WallWave { lasts_us, .. }
             | Fault::Pause { lasts_us, .. }
             | Fault::SlowNode { lasts_us, .. }
             | Fault::SlowDisk { lasts_us, .. }
             | Fault::FullDisk { lasts_us, .. }
             | Fault::Drift { lasts_us, .. } => Some(lasts_us),
+            Fault::CrashLoop { times, up_us, down_us, .. } => {
+                Some(up_us.saturating_add(down_us).saturating_mul(u64::from(times)))
+            }
             _ => None,
         }
     }
@@ -191,6 +238,10 @@ pub struct Conditions {
     pub sync_us: Span,
     /// The clocks at the start, by node; nodes beyond the end have true clocks.
     pub skew: Vec<Skew>,
+    /// Where the nodes stand, if distances differ: in place of the network's own latency.
+    pub regions: Option<Regions>,
+    /// Whose durable data may be lost; `None` for anyone's.
+    pub atlas: Option<Atlas>,
 }
 
 impl Conditions {
@@ -201,6 +252,8 @@ impl Conditions {
             network: NetworkConditions::CALM,
             sync_us: Span::new(200, 5_000),
             skew: Vec::new(),
+            regions: None,
+            atlas: None,
         }
     }
 }

@@ -5,15 +5,18 @@
 //! seed turns whole kinds of fault off, and draws for the rest how often and how long they hold.
 //! A crash falls, if it can, where writes are not durable yet, because there it may do harm.
 //!
-//! Faults that take away what was durable (an old copy, bit rot) are off unless a plan asks for
-//! them, and strike at most [`Swarm::victims`] nodes in a run, so that what must survive can.
+//! Faults that take away what was durable (an old copy, bit rot, a misdirected write, a sync that
+//! lied) are off unless a plan asks for them. Then the run has an [`Atlas`]: they strike several
+//! nodes, but leave [`Swarm::survivors`] copies of each record, so that what must survive can.
 
 use crate::SimTime;
+use crate::atlas::Atlas;
 use crate::clock::Skew;
-use crate::disk::Loses;
+use crate::draw::Draw;
+use crate::latency::{Distribution, Regions};
 use crate::network::NetworkConditions;
 use crate::prng::{Ratio, Rng, Span};
-use crate::schedule::{Action, Conditions, Fault, Run, Schedule, Shape, Topology, When};
+use crate::schedule::{Action, Conditions, Fault, Run, Schedule, Topology};
 use crate::system::System;
 use crate::time::{ms, secs};
 
@@ -36,6 +39,48 @@ pub enum Kind {
     FullDisk,
     WallJump,
     Drift,
+    Isolation,
+    UniformPartition,
+    MajorityRing,
+    HubAndSpoke,
+    /// Only where a plan has [`Regions`].
+    RegionCut,
+    Clog,
+    CrashLoop,
+    WallWave,
+    WallSteps,
+    MisdirectedWrite,
+    LyingSync,
+}
+
+impl Kind {
+    /// Whether it takes the end of a node's durable log.
+    fn takes_the_end(self) -> bool {
+        matches!(self, Kind::OldCopy | Kind::LyingSync)
+    }
+
+    /// Whether it takes what is durable.
+    fn destroys(self) -> bool {
+        self.takes_the_end() || matches!(self, Kind::BitRot | Kind::MisdirectedWrite)
+    }
+
+    /// How many nodes it takes at least.
+    pub(crate) fn nodes_min(self) -> usize {
+        match self {
+            Kind::Partition
+            | Kind::OneWayCut
+            | Kind::PartialCut
+            | Kind::FlappingCut
+            | Kind::SlowLink
+            | Kind::Reset
+            | Kind::Isolation
+            | Kind::UniformPartition
+            | Kind::RegionCut
+            | Kind::Clog => 2,
+            Kind::MajorityRing | Kind::HubAndSpoke => 3,
+            _ => 1,
+        }
+    }
 }
 
 /// How often a kind of fault comes and how long it holds, in microseconds. A seed draws one mean
@@ -67,8 +112,9 @@ pub struct Swarm {
     pub drift_ppm: u32,
     /// The worst jump of a wall clock, in microseconds.
     pub jump_us: u32,
-    /// How many nodes may lose durable data in one run.
-    pub victims: usize,
+    /// Of each durable record, how many nodes keep their copy whatever is taken from the others: with
+    /// majorities one more than what is not one. `None` for all but one node.
+    pub survivors: Option<usize>,
 }
 
 impl Default for Swarm {
@@ -95,6 +141,15 @@ impl Default for Swarm {
                 timed(Kind::FullDisk, (1_000, 8_000), (100, 3_000)),
                 timed(Kind::WallJump, (500, 8_000), (0, 0)),
                 timed(Kind::Drift, (1_000, 8_000), (100, 5_000)),
+                timed(Kind::Isolation, (1_000, 10_000), (50, 5_000)),
+                timed(Kind::UniformPartition, (1_000, 10_000), (50, 5_000)),
+                timed(Kind::MajorityRing, (2_000, 12_000), (50, 5_000)),
+                timed(Kind::HubAndSpoke, (2_000, 12_000), (50, 5_000)),
+                timed(Kind::RegionCut, (1_000, 10_000), (50, 5_000)),
+                timed(Kind::Clog, (500, 8_000), (10, 3_000)),
+                timed(Kind::CrashLoop, (3_000, 12_000), (10, 1_000)),
+                timed(Kind::WallWave, (1_000, 8_000), (100, 5_000)),
+                timed(Kind::WallSteps, (1_000, 8_000), (100, 5_000)),
             ],
             network: NetworkConditions {
                 latency_us: Span::new(100, 100_000),
@@ -104,6 +159,8 @@ impl Default for Swarm {
                 duplicate: Ratio::per_mille(100),
                 reorder: Ratio::per_mille(300),
                 stale: Ratio::NEVER,
+                replay: Ratio::per_mille(20),
+                corrupt: Ratio::per_mille(5),
                 bytes_per_ms: 50,
                 notice: Ratio::per_mille(1_000),
                 ..NetworkConditions::CALM
@@ -112,7 +169,7 @@ impl Default for Swarm {
             wall_offset_us: 2_000_000,
             drift_ppm: 50_000,
             jump_us: 10_000_000,
-            victims: 1,
+            survivors: None,
         }
     }
 }
@@ -146,7 +203,8 @@ impl Swarm {
         swarm
     }
 
-    fn conditions(&self, nodes: usize, rng: &mut Rng) -> Conditions {
+    fn conditions(&self, nodes: usize, seed: u64) -> Conditions {
+        let rng = &mut Rng::stream(seed, "conditions", 0);
         let worst = self.network;
         let mut ratio = |most| if rng.chance(self.on) { rng.up_to(most) } else { Ratio::NEVER };
         let (tail, loss) = (ratio(worst.tail), ratio(worst.loss));
@@ -164,7 +222,7 @@ impl Swarm {
             stale,
             bytes_per_ms,
             notice: rng.up_to(worst.notice),
-            ..worst
+            ..self.rarer(worst, &mut Rng::stream(seed, "conditions", 1))
         };
         let (skewed, drifting) = (rng.chance(self.on), rng.chance(self.on));
         let skew = (0..nodes).map(|_| Skew {
@@ -173,25 +231,54 @@ impl Swarm {
             monotonic_ppm: if drifting { rng.around_zero(self.drift_ppm) as i32 } else { 0 },
         });
         let skew = skew.collect();
-        Conditions { network, sync_us: narrower(self.sync_us, rng), skew }
+        let (regions, atlas) = (None, self.atlas(nodes, seed));
+        Conditions { network, sync_us: narrower(self.sync_us, rng), skew, regions, atlas }
     }
 
-    fn faults<O>(&self, nodes: usize, active: SimTime, seed: u64, into: &mut Schedule<O>) {
-        let mut victims: Vec<usize> = (0..nodes).collect();
-        let mut rng = Rng::stream(seed, "victims", 0);
-        rng.shuffle(&mut victims);
-        victims.truncate(self.victims);
+    /// The network's rarer faults, from a stream of their own.
+    fn rarer(&self, worst: NetworkConditions, rng: &mut Rng) -> NetworkConditions {
+        let mut ratio = |most| if rng.chance(self.on) { rng.up_to(most) } else { Ratio::NEVER };
+        let (replay, corrupt) = (ratio(worst.replay), ratio(worst.corrupt));
+        let replay_after_us = narrower(worst.replay_after_us, rng);
+        let bimodal = Distribution::Bimodal { far: rng.up_to(Ratio::new(1, 2)) };
+        let distribution = match rng.below(2) {
+            _ if !rng.chance(self.on) => worst.distribution,
+            0 => Distribution::Exponential,
+            _ => bimodal,
+        };
+        NetworkConditions { distribution, replay, replay_after_us, corrupt, ..worst }
+    }
+
+    /// Whose durable data may be lost, if a kind that takes it is asked for.
+    fn atlas(&self, nodes: usize, seed: u64) -> Option<Atlas> {
+        let kinds = || self.timed.iter().map(|timed| timed.kind);
+        let survivors = self.survivors.unwrap_or(nodes - 1);
+        let whole = usize::from(kinds().any(Kind::takes_the_end));
+        kinds().any(Kind::destroys).then_some(Atlas { seed, nodes, survivors, whole })
+    }
+
+    fn faults<O>(
+        &self,
+        nodes: usize,
+        regions: Option<&Regions>,
+        active: SimTime,
+        seed: u64,
+        into: &mut Schedule<O>,
+    ) {
+        let atlas = self.atlas(nodes, seed);
         for timed in &self.timed {
             let mut rng = Rng::stream(seed, "fault", timed.kind as u64);
-            if !rng.chance(self.on) {
+            let bare = timed.kind == Kind::RegionCut && regions.is_none();
+            if bare || nodes < timed.kind.nodes_min() || !rng.chance(self.on) {
                 continue;
             }
             let gap = rng.within(timed.gap_us).max(1);
             let mut at = rng.below(gap) + gap / 2;
             while at < active.0 {
                 let lasts = rng.within(timed.lasts_us);
-                let mut draw = Draw { swarm: self, rng: &mut rng, nodes, at, lasts, gap };
-                draw.fault(timed.kind, &victims, into);
+                let swarm = self;
+                let mut draw = Draw { swarm, rng: &mut rng, nodes, regions, at, lasts, gap };
+                draw.fault(timed.kind, atlas.as_ref(), into);
                 at += gap / 2 + rng.below(gap) + 1;
             }
         }
@@ -206,138 +293,13 @@ fn narrower(span: Span, rng: &mut Rng) -> Span {
     Span::new(a.min(b), a.max(b))
 }
 
-/// One fault being drawn.
-struct Draw<'a> {
-    swarm: &'a Swarm,
-    rng: &'a mut Rng,
-    nodes: usize,
-    at: u64,
-    lasts: u64,
-    gap: u64,
-}
-
-impl Draw<'_> {
-    fn node(&mut self) -> usize {
-        self.rng.below(self.nodes as u64) as usize
-    }
-
-    /// Two groups, neither empty.
-    fn groups(&mut self) -> (Vec<usize>, Vec<usize>) {
-        let mut all: Vec<usize> = (0..self.nodes).collect();
-        self.rng.shuffle(&mut all);
-        let right = all.split_off(1 + self.rng.below(self.nodes as u64 - 1) as usize);
-        (all, right)
-    }
-
-    /// Some pairs, at least one.
-    fn pairs(&mut self) -> Vec<(usize, usize)> {
-        let all = (0..self.nodes).flat_map(|a| (a + 1..self.nodes).map(move |b| (a, b)));
-        let mut pairs: Vec<(usize, usize)> = all.collect();
-        self.rng.shuffle(&mut pairs);
-        pairs.truncate(1 + self.rng.below(pairs.len() as u64) as usize);
-        pairs
-    }
-
-    fn fault<O>(&mut self, kind: Kind, victims: &[usize], into: &mut Schedule<O>) {
-        let pairwise = matches!(
-            kind,
-            Kind::Partition
-                | Kind::OneWayCut
-                | Kind::PartialCut
-                | Kind::FlappingCut
-                | Kind::SlowLink
-                | Kind::Reset
-        );
-        if pairwise && self.nodes < 2 {
-            return;
-        }
-        let at = self.at;
-        let mut add = |at: u64, fault| into.push((SimTime(at), Action::Fault(fault)));
-        match kind {
-            Kind::FlappingCut => {
-                let cut = {
-                    let (left, right) = self.groups();
-                    Fault::split(&left, &right)
-                };
-                let Fault::Cut { lanes, .. } = cut else { return };
-                let (shape, mut from) = (Shape::Flapping, at);
-                let period = (self.lasts / (2 + self.rng.below(20))).max(ms(1));
-                while from < at + self.lasts {
-                    let lasts_us = 1 + self.rng.below(period);
-                    add(from, Fault::Cut { shape, lanes: lanes.clone(), lasts_us });
-                    from += lasts_us + 1 + self.rng.below(period);
-                }
-            }
-            Kind::OldCopy => {
-                let Some(&node) = self.rng.pick(victims) else { return };
-                add(at, Fault::KeepCopy { node });
-                let later = at + 1 + self.rng.below(self.gap);
-                add(later, Fault::RestoreOldCopy { node, down_us: self.lasts });
-            }
-            Kind::BitRot => {
-                let Some(&node) = self.rng.pick(victims) else { return };
-                add(at, Fault::BitRot { node, pick: self.rng.next_u64() });
-            }
-            _ => add(at, self.simple(kind)),
-        }
-    }
-
-    /// The kinds that are one fault each.
-    fn simple(&mut self, kind: Kind) -> Fault {
-        let (lasts_us, drift_ppm) = (self.lasts, self.swarm.drift_ppm);
-        match kind {
-            Kind::OneWayCut => {
-                let (from, to) = self.groups();
-                Fault::one_way(&from, &to).lasting(lasts_us)
-            }
-            Kind::PartialCut => Fault::cut_pairs(&self.pairs()).lasting(lasts_us),
-            Kind::SlowLink => {
-                let lanes = self.pairs().into_iter().flat_map(|(a, b)| [(a, b), (b, a)]).collect();
-                Fault::SlowLink { lanes, factor: 2 + self.rng.below(50) as u32, lasts_us }
-            }
-            Kind::Reset => {
-                let (a, b) = self.pairs()[0];
-                Fault::Reset { a, b }
-            }
-            Kind::Crash => {
-                let within_us = self.rng.below(secs(1));
-                let unsynced = self.rng.chance(Ratio::new(9, 10));
-                let when = if unsynced { When::Unsynced { within_us } } else { When::Now };
-                Fault::Crash { node: self.node(), when, loses: Loses::Drawn, down_us: lasts_us }
-            }
-            Kind::Pause => Fault::Pause { node: self.node(), lasts_us },
-            Kind::SlowNode => {
-                let step_us = 10 + self.rng.below(ms(5));
-                Fault::SlowNode { node: self.node(), step_us, lasts_us }
-            }
-            Kind::SlowDisk => {
-                let factor = 2 + self.rng.below(50) as u32;
-                Fault::SlowDisk { node: self.node(), factor, lasts_us }
-            }
-            Kind::FullDisk => Fault::FullDisk { node: self.node(), lasts_us },
-            Kind::WallJump => {
-                let by_us = self.rng.around_zero(self.swarm.jump_us);
-                Fault::WallJump { node: self.node(), by_us }
-            }
-            Kind::Drift => Fault::Drift {
-                node: self.node(),
-                wall_ppm: self.rng.around_zero(drift_ppm) as i32,
-                monotonic_ppm: self.rng.around_zero(drift_ppm) as i32,
-                lasts_us,
-            },
-            Kind::Partition | Kind::FlappingCut | Kind::OldCopy | Kind::BitRot => {
-                let (left, right) = self.groups();
-                Fault::split(&left, &right).lasting(lasts_us)
-            }
-        }
-    }
-}
-
 /// What a scenario asks for; [`Plan::draw`] makes a [`Run`] of it for a seed.
 #[derive(Clone, Debug)]
 pub struct Plan<O> {
     /// Which pairs can connect.
     pub topology: Topology,
+    /// Where the nodes stand, if distances differ.
+    pub regions: Option<Regions>,
     /// How long faults and operations go on.
     pub active: SimTime,
     /// How long after that the run may take to converge, in microseconds.
@@ -360,6 +322,7 @@ impl<O> Plan<O> {
     pub fn new(active: SimTime) -> Plan<O> {
         Plan {
             topology: Topology::Mesh,
+            regions: None,
             active,
             settle_us: secs(60),
             poll_us: ms(20),
@@ -396,9 +359,11 @@ impl<O: Clone> Plan<O> {
     #[must_use]
     pub fn draw<S: System<Op = O>>(&self, system: &S, seed: u64) -> Run<O> {
         let nodes = system.nodes();
-        let conditions = self.swarm.conditions(nodes, &mut Rng::stream(seed, "conditions", 0));
+        let regions = self.regions.clone();
+        let conditions = Conditions { regions, ..self.swarm.conditions(nodes, seed) };
         let mut schedule = self.script.clone();
-        self.swarm.faults(nodes, self.active, seed, &mut schedule);
+        let regions = self.regions.as_ref();
+        self.swarm.faults(nodes, regions, self.active, seed, &mut schedule);
         let ops = system.ops(&mut Rng::stream(seed, "workload", 0), self.active);
         schedule.extend(ops.into_iter().map(|(at, node, op)| (at, Action::Op { node, op })));
         schedule.sort_by_key(|(at, _)| *at);
@@ -418,17 +383,21 @@ impl<O: Clone> Plan<O> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
 
     fn names(swarm: &Swarm, seed: u64) -> BTreeMap<&'static str, u32> {
         let mut schedule: Schedule<()> = Vec::new();
-        swarm.faults(5, SimTime::secs(30), seed, &mut schedule);
+        let regions = Regions::three_continents(5);
+        swarm.faults(5, Some(&regions), SimTime::secs(30), seed, &mut schedule);
         let mut names = BTreeMap::new();
         for (at, action) in schedule {
             assert!(at < SimTime::secs(60));
             if let Action::Fault(fault) = action {
+                if let Fault::Cut { lanes, .. } | Fault::Clog { lanes, .. } = &fault {
+                    assert!(!lanes.is_empty(), "it cuts nothing: {fault:?}");
+                }
                 *names.entry(fault.name()).or_default() += 1;
             }
         }
@@ -439,12 +408,13 @@ mod tests {
     fn each_seed_leaves_whole_kinds_out_and_every_kind_comes_in_some() {
         let gap = Span::only(secs(1));
         let swarm = Swarm::default().with(Kind::OldCopy, gap, gap).with(Kind::BitRot, gap, gap);
+        let swarm = swarm.with(Kind::MisdirectedWrite, gap, gap).with(Kind::LyingSync, gap, gap);
         let seeds: Vec<_> = (0..50).map(|seed| names(&swarm, seed)).collect();
         let mut all = BTreeMap::new();
         for names in &seeds {
             names.keys().for_each(|name| *all.entry(*name).or_insert(0) += 1);
         }
-        assert_eq!(all.len(), 16, "{all:?}");
+        assert_eq!(all.len(), 27, "{all:?}");
         assert!(all.values().all(|&seeds| (8..=42).contains(&seeds)), "{all:?}");
     }
 
@@ -458,32 +428,44 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_nodes_lose_durable_data() {
+    fn what_takes_the_end_of_a_log_strikes_one_node_and_the_rest_goes_round() {
         let gap = Span::only(ms(100));
-        let swarm = Swarm { on: Ratio::ALWAYS, timed: Vec::new(), ..Swarm::default() };
-        let swarm = swarm.with(Kind::OldCopy, gap, gap).with(Kind::BitRot, gap, gap);
-        let mut schedule: Schedule<()> = Vec::new();
-        swarm.faults(5, SimTime::secs(10), 3, &mut schedule);
-        let mut hit: Vec<usize> = schedule
-            .iter()
-            .filter_map(|(_, action)| match action {
-                Action::Fault(Fault::RestoreOldCopy { node, .. } | Fault::BitRot { node, .. }) => {
-                    Some(*node)
-                }
-                _ => None,
-            })
-            .collect();
-        assert!(hit.len() > 50);
-        hit.dedup();
-        assert_eq!(hit.len(), 1);
+        let none = Swarm { on: Ratio::ALWAYS, timed: Vec::new(), ..Swarm::default() };
+        let hit = |swarm: &Swarm| {
+            let mut schedule: Schedule<()> = Vec::new();
+            swarm.faults(5, None, SimTime::secs(10), 3, &mut schedule);
+            assert!(schedule.len() > 50);
+            let mut hit = [BTreeSet::new(), BTreeSet::new()];
+            for (_, action) in schedule {
+                match action {
+                    Action::Fault(
+                        Fault::RestoreOldCopy { node, .. } | Fault::LyingSync { node, .. },
+                    ) => hit[0].insert(node),
+                    Action::Fault(
+                        Fault::BitRot { node, .. } | Fault::MisdirectedWrite { node, .. },
+                    ) => hit[1].insert(node),
+                    _ => false,
+                };
+            }
+            hit.map(|nodes| nodes.len())
+        };
+        let rot = none.clone().with(Kind::BitRot, gap, gap).with(Kind::MisdirectedWrite, gap, gap);
+        assert_eq!(hit(&rot), [0, 5], "each node loses other records");
+        let all = rot.with(Kind::OldCopy, gap, gap).with(Kind::LyingSync, gap, gap);
+        assert_eq!(hit(&all), [1, 1], "what that node may lose, no other may");
+        assert_eq!(hit(&Swarm { survivors: Some(3), ..all.clone() }), [1, 5]);
+        assert_eq!(all.atlas(5, 3).map(|atlas| atlas.survivors), Some(4));
+        assert_eq!(none.with(Kind::Crash, gap, gap).atlas(5, 3), None, "nothing durable is lost");
     }
 
     #[test]
     fn the_calm_swarm_has_no_faults() {
         let swarm = Swarm::calm();
         assert!(names(&swarm, 1).is_empty());
-        let conditions = swarm.conditions(3, &mut Rng::new(1));
-        assert_eq!(conditions.network.loss, Ratio::NEVER);
+        let conditions = swarm.conditions(3, 1);
+        let NetworkConditions { loss, replay, corrupt, distribution, .. } = conditions.network;
+        assert_eq!([loss, replay, corrupt], [Ratio::NEVER; 3]);
+        assert_eq!(distribution, Distribution::Uniform);
         assert!(conditions.skew.iter().all(|skew| *skew == Skew::default()));
     }
 }

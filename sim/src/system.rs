@@ -86,6 +86,21 @@ pub trait System: Clone {
         None
     }
 
+    /// Which record this is a copy of, as a number that is the same at every node: see
+    /// [`Atlas`](crate::Atlas). By default the position, which is right where every node writes the
+    /// same log.
+    fn copy(&self, position: u64, record: &Record<Self>) -> u64 {
+        let _ = record;
+        position
+    }
+
+    /// What the machine gets of a message that was corrupted on its way; `None` if the transport's
+    /// checksum finds it: then the message is lost and the link breaks.
+    fn corrupt(&self, message: &Message<Self>, entropy: u64) -> Option<Message<Self>> {
+        let _ = (message, entropy);
+        None
+    }
+
     /// How many bytes a message takes on the wire, where bandwidth is limited.
     fn size(&self, message: &Message<Self>) -> usize {
         let _ = message;
@@ -100,7 +115,7 @@ pub trait System: Clone {
     }
 
     /// Which nodes are healed when the faults stop, such as a random quorum; the others stay as
-    /// they are, dead, paused or cut off. `None` heals all.
+    /// they are, dead, paused or cut off, and no fault goes on anywhere. `None` heals all.
     fn core(&mut self, rng: &mut Rng) -> Option<Vec<usize>> {
         let _ = rng;
         None
@@ -122,6 +137,14 @@ pub trait System: Clone {
     fn converged(&mut self, view: &View<'_, Self>) -> Result<(), String> {
         let _ = view;
         Ok(())
+    }
+
+    /// Why a run that did not converge in time is no failure, if there is a reason: what was taken
+    /// from it leaves nothing to recover from, for example. Excused runs are counted, with their
+    /// reasons: an excuse that is always good tests nothing.
+    fn excuse(&self, view: &View<'_, Self>) -> Option<String> {
+        let _ = view;
+        None
     }
 
     /// The last word on a run that converged, such as a check of the whole history.

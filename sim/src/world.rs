@@ -6,13 +6,14 @@
 use core::hash::Hash;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use quorate_machine::{Effects, NodeId};
 
 use crate::SimTime;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::network::{Fate, Network};
+use crate::network::{Fate, Network, REPLAY};
 use crate::prng::{Rng, Span};
 use crate::queue::{Due, Queue, Slab};
 use crate::recording::{About, States};
@@ -159,6 +160,8 @@ pub(crate) struct World<S: System> {
     pub(crate) nodes: Vec<Node<S>>,
     pub(crate) table: Table,
     pub(crate) network: Network,
+    /// What would have arrived along clogged lanes, in order.
+    pub(crate) clogged: BTreeMap<(usize, usize), Vec<Due>>,
     pub(crate) sync_us: Span,
     pub(crate) queue: Queue,
     pub(crate) messages: Slab<Message<S>>,
@@ -171,6 +174,7 @@ pub(crate) struct World<S: System> {
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) marks: RefCell<BTreeMap<&'static str, u64>>,
     pub(crate) failure: Option<Failure>,
+    pub(crate) excused: Option<String>,
     /// The nodes that were healed; `None` while faults go on.
     pub(crate) core: Option<Vec<usize>>,
     pub(crate) host_rng: Rng,
@@ -218,7 +222,14 @@ impl<S: System> World<S> {
             steps: 0,
             nodes: (0..nodes).map(node).collect(),
             table: Table::new((0..nodes).map(|node| system.id(node))),
-            network: Network::new(seed, nodes, allows, run.conditions.network),
+            network: Network::new(
+                seed,
+                nodes,
+                allows,
+                run.conditions.network,
+                run.conditions.regions.clone().map(Arc::new),
+            ),
+            clogged: BTreeMap::new(),
             sync_us: run.conditions.sync_us,
             queue: Queue::default(),
             messages: Slab::new(),
@@ -230,6 +241,7 @@ impl<S: System> World<S> {
             faults: BTreeMap::new(),
             marks: RefCell::default(),
             failure: None,
+            excused: None,
             core: None,
             host_rng: Rng::stream(seed, "host", 0),
             acting: None,
@@ -285,20 +297,37 @@ impl<S: System> World<S> {
         let bytes = if limited { system.size(&message) as u64 } else { 0 };
         match self.network.send(from, to, self.now, bytes) {
             Fate::Dropped(why) => self.dropped(from, to, why, None),
-            Fate::Arrives { epoch, at, again } => {
-                if let Some(again) = again {
-                    self.counts.duplicated += 1;
-                    self.trace.note_about(self.now, What::Duplicate, who, again, |in_flight| {
-                        (About::Message(in_flight.last()), String::new())
-                    });
-                    let slot = self.messages.insert(message.clone());
-                    self.trace.lies_in(slot);
-                    self.queue.push(again, Due::Deliver { from: from16, to: to16, epoch, slot });
+            Fate::Arrives { epoch, at, again, replay } => {
+                let copies =
+                    [again.map(|again| (epoch, again)), replay.map(|at| (epoch | REPLAY, at))];
+                if copies != [None; 2] {
+                    self.repeat(from, to, &message, copies);
                 }
                 let slot = self.messages.insert(message);
                 self.trace.lies_in(slot);
                 self.queue.push(at, Due::Deliver { from: from16, to: to16, epoch, slot });
             }
+        }
+    }
+
+    /// Further copies of a message, each with its epoch and its arrival.
+    #[cold]
+    fn repeat(
+        &mut self,
+        from: usize,
+        to: usize,
+        message: &Message<S>,
+        copies: [Option<(u32, u64)>; 2],
+    ) {
+        for (epoch, at) in copies.into_iter().flatten() {
+            self.counts.duplicated += 1;
+            let who = Who::pair(from, to);
+            self.trace.note_about(self.now, What::Duplicate, who, at, |in_flight| {
+                (About::Message(in_flight.last()), String::new())
+            });
+            let slot = self.messages.insert(message.clone());
+            self.trace.lies_in(slot);
+            self.queue.push(at, Due::Deliver { from: from as u16, to: to as u16, epoch, slot });
         }
     }
 
@@ -446,6 +475,7 @@ impl<S: System> World<S> {
             faults: std::mem::take(&mut self.faults),
             marks: self.marks.take(),
             time: SimTime(self.now),
+            excused: self.excused.take(),
             result: self.failure.take().map_or(Ok(()), Err),
             trace: self.trace.recorded.take(),
             states: self.states.take().map(|states| *states),

@@ -128,7 +128,7 @@ fn pages_work_in_a_browser() {
     };
     visit(&browser, "ten.html", &ten_events());
     visit(&browser, "failing.html", &run(3, Bug::SendBeforeDurable, 200, SimTime::secs(10)));
-    let mut long = run(7, Bug::None, 400, SimTime::secs(80));
+    let mut long = run(7, Bug::None, 400, SimTime::secs(120));
     let trace = long.trace.as_mut().expect("recorded");
     assert!(trace.len() >= 100_000, "{} events", trace.len());
     trace.truncate(100_000);

@@ -83,6 +83,15 @@ fn a_correct_machine_passes_under_every_fault() {
         "full disk",
         "wall jump",
         "drift",
+        "isolation",
+        "uniform partition",
+        "majority ring",
+        "hub and spoke",
+        "clog",
+        "crash loop",
+        "wall wave",
+        "wall steps",
+        "corruption",
     ];
     assert!(
         all.iter().all(|name| report.faults.get(name).is_some_and(|&times| times > 10)),

@@ -117,7 +117,7 @@ impl Open {
         let over = match &self.fault {
             None => false,
             Some(Fault::Drift { .. }) if nodes.is_none() => false,
-            Some(Fault::Cut { .. } | Fault::SlowLink { .. }) => {
+            Some(Fault::Cut { .. } | Fault::SlowLink { .. } | Fault::Clog { .. }) => {
                 self.lanes.retain(|(from, to)| !among(from) || !among(to));
                 self.lanes.is_empty()
             }
@@ -125,6 +125,9 @@ impl Open {
         };
         if over {
             self.band.to_us = 0;
+        } else if nodes.is_some() {
+            // Outside the core what holds goes on.
+            self.band.to_us = u64::MAX;
         }
     }
 }
@@ -155,8 +158,16 @@ fn begin(fault: &Fault, place: usize, now: u64) -> Option<Open> {
             lanes.clone_from(slow);
             (format!("{}  {factor} times slower", route(slow)), sides(slow).to_vec(), *lasts_us)
         }
-        Fault::Pause { node, lasts_us } | Fault::FullDisk { node, lasts_us } => {
-            (String::new(), vec![vec![*node]], *lasts_us)
+        Fault::Pause { node, lasts_us }
+        | Fault::FullDisk { node, lasts_us }
+        | Fault::LyingSync { node, lasts_us } => (String::new(), vec![vec![*node]], *lasts_us),
+        Fault::Clog { lanes: clogged, lasts_us } => {
+            lanes.clone_from(clogged);
+            (route(clogged), sides(clogged).to_vec(), *lasts_us)
+        }
+        Fault::WallWave { node, wave, lasts_us } => {
+            let text = format!("{:+} µs each {} µs", wave.most_us, wave.period_us);
+            (text, vec![vec![*node]], *lasts_us)
         }
         Fault::SlowNode { node, step_us, lasts_us } => {
             (format!("{step_us} µs a step"), vec![vec![*node]], *lasts_us)

@@ -1,7 +1,7 @@
 //! A machine that does one thing at a time, and a host that writes down all it sees.
 
 use quorate_machine::{Cx, Effects, Input, Machine, NodeId, Time};
-use quorate_sim::{Conditions, Fault, HostCx, Loss, Plan, Sim, SimTime, System};
+use quorate_sim::{Conditions, Fault, HostCx, Loss, Plan, Sim, SimTime, System, View};
 
 /// Pings every peer each period, persists what it is told to say, and tells its host everything.
 #[derive(Clone)]
@@ -99,6 +99,13 @@ pub struct Watch {
     /// Which node closes its link to which when it says 7.
     pub closes: Option<(usize, usize)>,
     pub core: Option<Vec<usize>>,
+    /// Whether what was durable when it was sent may be gone when the host hears of it.
+    pub destroyed: bool,
+    /// No checksum finds what is corrupt: a thousand is added to it.
+    pub unchecked: bool,
+    /// Whether the run ever converges, and what excuses it if not.
+    pub converges: bool,
+    pub excuse: Option<String>,
 }
 
 impl Watch {
@@ -113,6 +120,10 @@ impl Watch {
             forget: false,
             closes: None,
             core: None,
+            destroyed: false,
+            unchecked: false,
+            converges: true,
+            excuse: None,
         }
     }
 
@@ -125,6 +136,16 @@ impl Watch {
             here && matches!(told, Told::Heard(from, _) if *from == id)
         };
         self.seen.iter().filter(heard).count()
+    }
+
+    /// The pings that `to` got from `from`, with their times.
+    pub fn pings(&self, from: usize, to: usize) -> Vec<(SimTime, u64)> {
+        let id = self.id(from);
+        let ping = |(at, node, told): &Seen| match told {
+            Told::Heard(from, Word::Ping(n)) if *node == to && *from == id => Some((*at, *n)),
+            _ => None,
+        };
+        self.seen.iter().filter_map(ping).collect()
     }
 
     /// What `node` was told of its link to `peer`, with the times.
@@ -182,7 +203,7 @@ impl System for Watch {
             let view = cx.view();
             let log = view.log(from);
             let durable = (0..view.durable(from)).any(|position| log.get(position) == Some(&n));
-            if !durable && !self.forget {
+            if !durable && !self.forget && !self.destroyed {
                 return cx.fail(format!("{n} was heard before it was durable"));
             }
         }
@@ -208,6 +229,20 @@ impl System for Watch {
 
     fn rot(&self, record: &u64, _: u64) -> Option<u64> {
         Some(record + 1_000)
+    }
+
+    fn corrupt(&self, word: &Word, _: u64) -> Option<Word> {
+        let (Word::Ping(n) | Word::Early(n) | Word::Late(n)) = word;
+        self.unchecked.then_some(Word::Ping(n + 1_000_000))
+    }
+
+    fn converged(&mut self, _: &View<'_, Self>) -> Result<(), String> {
+        if self.converges { Ok(()) } else { Err("it never does".to_owned()) }
+    }
+
+    fn excuse(&self, view: &View<'_, Self>) -> Option<String> {
+        assert!(view.healed().is_some(), "asked in the end only");
+        self.excuse.clone()
     }
 
     fn size(&self, _: &Word) -> usize {
