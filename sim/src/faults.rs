@@ -213,6 +213,37 @@ impl<S: System> Sim<S> {
         }
     }
 
+    /// A clogged lane holds what would arrive. Outside the core it does so for good.
+    #[cold]
+    pub(crate) fn hold(&mut self, from: usize, to: usize, epoch: u32, slot: u32) {
+        if self.world.core.is_some() {
+            drop(self.world.messages.take(slot));
+            return self.world.dropped(from, to, "held for good", Some(slot));
+        }
+        let due = Due::Deliver { from: from as u16, to: to as u16, epoch, slot };
+        self.world.clogged.entry((from, to)).or_default().push(due);
+    }
+
+    /// An input waits until the process goes on. Outside the core a paused one never does.
+    pub(crate) fn set_aside(&mut self, node: usize, due: Due) {
+        let state = &mut self.world.nodes[node];
+        if self.world.core.is_none() || state.blocked_until < u64::MAX {
+            return state.backlog.push_back(due);
+        }
+        self.discard(due);
+        if let Due::Deliver { from, slot, .. } = due {
+            self.world.dropped(usize::from(from), node, "paused for good", Some(slot));
+        }
+    }
+
+    fn discard(&mut self, due: Due) {
+        match due {
+            Due::Deliver { slot, .. } => drop(self.world.messages.take(slot)),
+            Due::Command { slot, .. } => drop(self.world.commands.take(slot)),
+            _ => {}
+        }
+    }
+
     /// What a clogged lane held arrives, in order.
     fn release(&mut self, from: usize, to: usize) {
         for due in self.world.clogged.remove(&(from, to)).unwrap_or_default() {
@@ -343,11 +374,7 @@ impl<S: System> Sim<S> {
         let life = state.life;
         let loss = state.disk.crash(loses);
         for due in std::mem::take(&mut state.backlog) {
-            match due {
-                Due::Deliver { slot, .. } => drop(self.world.messages.take(slot)),
-                Due::Command { slot, .. } => drop(self.world.commands.take(slot)),
-                _ => {}
-            }
+            self.discard(due);
         }
         self.note(What::Crash, Who::node(node), loss.survived, || format!("{loss:?}"));
         for peer in 0..self.world.nodes.len() {

@@ -311,8 +311,7 @@ impl<S: System> Sim<S> {
     pub(crate) fn input_or_backlog(&mut self, node: usize, due: Due) {
         let state = &mut self.world.nodes[node];
         if state.blocked_until > self.world.now || !state.backlog.is_empty() {
-            state.backlog.push_back(due);
-            return;
+            return self.set_aside(node, due);
         }
         self.input(due);
     }
@@ -354,8 +353,7 @@ impl<S: System> Sim<S> {
     #[inline]
     fn deliver(&mut self, from: usize, to: usize, epoch: u32, slot: u32) {
         if self.world.network.clogged(from, to) {
-            let due = Due::Deliver { from: from as u16, to: to as u16, epoch, slot };
-            return self.world.clogged.entry((from, to)).or_default().push(due);
+            return self.hold(from, to, epoch, slot);
         }
         let mut message = self.world.messages.take(slot);
         if from == to {

@@ -62,6 +62,9 @@ fn while_the_core_is_healed_the_other_faults_freeze() {
         let heard = sim.system.heard(from, to, 13_000..18_000);
         assert_eq!(heard, 500, "the core is whole, and nothing is lost: {from} to {to}");
     }
+    let outcome = sim.stop();
+    let on_their_way = outcome.sent - outcome.delivered - outcome.dropped;
+    assert!(on_their_way < 1_500, "what nobody will ever take is not kept: {on_their_way}");
 }
 
 #[test]
