@@ -234,3 +234,36 @@ fn a_simulated_run_is_drawn_and_written_for_shiviz() {
     let nowhere = place.run(&[&which[..], &["--html", "/nowhere/run.html"]].concat()).refused(1);
     assert!(nowhere.contains("cannot write /nowhere/run.html"), "{nowhere}");
 }
+
+#[test]
+fn a_seed_is_replayed_to_a_step_and_walked_through() {
+    let place = Place::new();
+    let seed = ["sim", "replay", "--scenario", "offline_write", "--seed", "1"];
+    let with = |more: &[&'static str]| [&seed[..], more].concat();
+    let whole = place.run(&seed).ok();
+    assert!(whole.contains("everything held"), "{whole}");
+    let here = place.run(&with(&["--until-step", "40", "--node", "2", "--trace"])).ok();
+    assert!(here.contains("node 2 starts with 0 records"), "{here}");
+    assert!(!here.contains(" node 1 starts") && here.contains("step 40, "), "{here}");
+    let script = b"goto 40\nnext\nback\nnode 1\nevents 3\nnonsense\nend\n";
+    let walk = place.run_with(&with(&["--interactive"]), script).ok();
+    assert!(walk.contains("`nonsense` is not understood"), "{walk}");
+    assert!(walk.contains("the end, everything held"), "{walk}");
+    let walk = place.run_with(&with(&["--interactive", "--json"]), b"goto 40\n").ok();
+    assert!(walk.contains("\"step\":40"), "{walk}");
+    place.run(&with(&["--node", "9"])).refused(3);
+}
+
+#[test]
+fn what_cannot_be_shrunk_or_replayed_says_why() {
+    let place = Place::new();
+    let shrink = ["sim", "shrink", "--scenario", "offline_write", "--seed", "1"];
+    let said = place.run(&shrink).refused(1);
+    assert!(said.contains("seed 1 of offline_write does not fail"), "{said}");
+    let file = place.data.with_extension("capsule");
+    let file = file.to_str().unwrap();
+    place.run(&["sim", "replay", file]).refused(3);
+    std::fs::write(file, "quorate capsule 1\nseed seven\n").unwrap();
+    let said = place.run(&["sim", "replay", file]).refused(2);
+    assert!(said.contains("line 2: "), "{said}");
+}

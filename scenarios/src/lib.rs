@@ -6,19 +6,23 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod actor;
+mod capsule;
 mod catalogue;
 mod cuts;
 mod lies;
 mod memo;
 mod mesh;
+mod readable;
 mod replay;
+mod simpler;
 mod state;
 mod voters;
 
 pub use actor::{Actor, Ask};
+pub use capsule::origin;
 pub use catalogue::{Named, catalogue, find};
 pub use cuts::{Cut, cuts};
 pub use lies::Lie;
 pub use mesh::{Expect, Mesh, Op};
-pub use replay::{Replay, replay};
+pub use replay::{Replay, describe, replay};
 pub use voters::{Act, Voters};

@@ -8,9 +8,10 @@ use quorate_core::identity::Identity;
 use quorate_core::machine::{NodeId, WallTime};
 use quorate_core::node::Message;
 use quorate_core::spread::News;
+use serde::{Deserialize, Serialize};
 
 /// A way to lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Lie {
     /// Two entries for one place, one told to these nodes and one to the others; then an entry on top
     /// of each.

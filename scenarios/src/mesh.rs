@@ -27,17 +27,19 @@ use quorate_core::store::{Change, Founding, Store, WriteError};
 use quorate_core::value::{Found, read, scan};
 use quorate_core::watch::Pattern;
 use quorate_sim::{HostCx, Loss, Rng, SimTime, System, View};
+use serde::{Deserialize, Serialize};
 
 use crate::actor::{Actor, Ask};
 use crate::lies::{Lie, Pen, Place};
 use crate::memo::remembered;
+use crate::simpler::simpler;
 use crate::state::state;
 
 /// Something a client does at a node, or a liar says.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Op {
     /// Writes, all of it or nothing.
-    Write(Vec<Change>),
+    Write(#[serde(with = "crate::readable")] Vec<Change>),
     /// So many entries, each a key of its own.
     Import(u32),
     /// Invites a node.
@@ -79,6 +81,8 @@ pub struct Mesh {
     pub removed: BTreeSet<usize>,
     /// What must hold in the end.
     pub expect: Expect,
+    /// Nodes that never start.
+    absent: BTreeSet<usize>,
     founding: Founding,
     identities: Arc<[Identity]>,
     /// What was added to each counter by writes that were acknowledged, and how many additions were
@@ -113,6 +117,7 @@ impl Mesh {
             liars: BTreeSet::new(),
             removed: BTreeSet::new(),
             expect: Expect::default(),
+            absent: BTreeSet::new(),
             founding,
             identities,
             counted: BTreeMap::new(),
@@ -226,7 +231,8 @@ impl Mesh {
 
     /// The nodes that must end equal.
     fn honest(&self) -> impl Iterator<Item = usize> {
-        (0..self.nodes).filter(|node| !self.liars.contains(node) && !self.removed.contains(node))
+        let exempt = [&self.liars, &self.removed, &self.absent];
+        (0..self.nodes).filter(move |node| exempt.iter().all(|nodes| !nodes.contains(node)))
     }
 
     fn told(&mut self, node: usize, update: WatchUpdate, cx: &mut HostCx<'_, Self>) {
@@ -520,6 +526,22 @@ impl System for Mesh {
     fn rot(&self, record: &Record, _entropy: u64) -> Option<Record> {
         let Body::Entry(_) = &record.body else { return None };
         Some(Record { body: Body::Entry(Bytes::new()), ..record.clone() })
+    }
+
+    /// Whoever never comes owes nothing. Without the founder there is no mesh.
+    fn leave_out(&mut self, node: usize) -> bool {
+        if node == 0 {
+            return false;
+        }
+        self.absent.insert(node);
+        if self.expect.forked == Some(node) {
+            self.expect.forked = None;
+        }
+        true
+    }
+
+    fn simpler(&self, op: &Op) -> Vec<Op> {
+        simpler(op)
     }
 
     fn invariant(&mut self, node: usize, view: &View<'_, Self>) -> Result<(), String> {

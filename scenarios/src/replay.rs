@@ -1,16 +1,15 @@
-//! Telling what a seed did: the schedule, each node in the end, and, if wanted, every event.
+//! Telling what a run did: the schedule, each node in the end, and, if wanted, every event.
 
 use std::fmt::Write as _;
 
 use quorate_core::store::Store;
-use quorate_sim::many::prepare;
 use quorate_sim::picture::{self, Caption};
-use quorate_sim::{Outcome, SimTime, shiviz};
+use quorate_sim::{Outcome, Sim, SimTime, shiviz};
 
 use crate::catalogue::Named;
 use crate::mesh::Mesh;
 
-/// A seed run once, and what there is to tell of it.
+/// A run to its end, and what there is to tell of it.
 #[derive(Debug)]
 pub struct Replay {
     /// What came of it; with the trace if it was asked for.
@@ -22,14 +21,13 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// The run as a page; it must have been recorded.
+    /// The run as a page, with the command that replays it; it must have been recorded.
     #[must_use]
-    pub fn html(&self, scenario: &Named) -> String {
-        let seed = self.outcome.seed;
+    pub fn html(&self, scenario: &Named, replay: &str) -> String {
         let caption = Caption {
             scenario: scenario.name.to_owned(),
             about: scenario.about.to_owned(),
-            replay: format!("quorate sim replay --scenario {} --seed {seed}", scenario.name),
+            replay: replay.to_owned(),
             names: Vec::new(),
         };
         picture::html(&self.outcome, &caption)
@@ -42,13 +40,9 @@ impl Replay {
     }
 }
 
-/// Runs `seed` of `scenario`, keeping every event and the nodes' states if `record`.
+/// Runs a mesh to its end.
 #[must_use]
-pub fn replay(scenario: &Named, seed: u64, record: bool) -> Replay {
-    let mut sim = prepare(&scenario.build, seed, record);
-    if record {
-        sim.keep_states();
-    }
+pub fn replay(mut sim: Sim<Mesh>) -> Replay {
     let schedule =
         sim.plan().schedule.iter().map(|(at, action)| format!("{at} {action:?}")).collect();
     let mut until = SimTime(0);
@@ -56,23 +50,23 @@ pub fn replay(scenario: &Named, seed: u64, record: bool) -> Replay {
         until = until.after_us(1_000_000);
         sim.advance(until);
     }
-    let view = sim.view();
-    let nodes = (0..view.nodes())
-        .map(|node| match view.machine(node) {
-            None => format!("node {node} is down"),
-            Some(actor) => {
-                let mut text = format!("node {node} is {:?}", actor.node.id());
-                if let Some(store) = actor.node.store() {
-                    describe(&sim.system, store, &mut text);
-                }
-                text
-            }
-        })
-        .collect();
+    let nodes = (0..sim.view().nodes()).map(|node| describe(&sim, node)).collect();
     Replay { outcome: sim.finish(), schedule, nodes }
 }
 
-fn describe(mesh: &Mesh, store: &Store, text: &mut String) {
+/// A node as it stands, in a few lines.
+#[must_use]
+pub fn describe(sim: &Sim<Mesh>, node: usize) -> String {
+    let view = sim.view();
+    let Some(actor) = view.machine(node) else { return format!("node {node} is down") };
+    let mut text = format!("node {node} is {:?}", actor.node.id());
+    if let Some(store) = actor.node.store() {
+        describe_store(&sim.system, store, &mut text);
+    }
+    text
+}
+
+fn describe_store(mesh: &Mesh, store: &Store, text: &mut String) {
     let orphans = store.orphans();
     let _ = write!(
         text,

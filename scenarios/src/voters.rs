@@ -15,9 +15,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_core::log::{Ballot, Command, Entry, Event, Log, Members, Message, Payload, Timing};
 use quorate_sim::{HostCx, Loss, Rng, SimTime, System, View};
+use serde::{Deserialize, Serialize};
 
 /// What a client or an operator does.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Act {
     /// Proposes an entry at a node, whoever leads.
     Write,

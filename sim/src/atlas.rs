@@ -13,10 +13,12 @@
 //! An old copy and a lying sync take the end of a log, whatever is in it. They strike only nodes
 //! that may lose *every* record: those are victims of every record, and count as such.
 
+use serde::{Deserialize, Serialize};
+
 use crate::prng::Rng;
 
 /// Which copies of which records may be lost.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Atlas {
     /// What it is drawn from.
     pub seed: u64,

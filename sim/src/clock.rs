@@ -8,6 +8,7 @@
 //! Both are linear between changes: a reading is `base + elapsed * (1_000_000 + ppm) / 1_000_000`.
 
 use quorate_machine::{Time, WallTime};
+use serde::{Deserialize, Serialize};
 
 use crate::prng::{Rng, Span};
 
@@ -20,7 +21,7 @@ const ORIGIN_US: Span = Span::new(1, 1 << 40);
 const HORIZON_US: u64 = 10_000_000_000_000;
 
 /// How far a node's clocks are off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Skew {
     /// The wall clock's error at the start, in microseconds.
     pub wall_offset_us: i64,
@@ -31,7 +32,7 @@ pub struct Skew {
 }
 
 /// The form of a wave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Form {
     /// Up, down below the true value, and up again, at an even rate.
     Triangle,
@@ -40,7 +41,7 @@ pub enum Form {
 }
 
 /// An error of a wall clock that comes and goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Wave {
     /// How it comes and goes.
     pub form: Form,

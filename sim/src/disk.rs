@@ -18,6 +18,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::prng::{Rng, Span};
 
 /// Records of a sealed chunk. A fork copies those of the unsealed tail, so it is small.
@@ -113,7 +115,7 @@ pub struct Loss {
 }
 
 /// How much of what was not durable a crash takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Loses {
     /// Drawn from the seed: all, nothing, or a suffix.
     Drawn,

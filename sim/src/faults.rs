@@ -394,9 +394,10 @@ impl<S: System> Sim<S> {
     /// A process starts, if it is the next life of its node.
     pub(crate) fn start(&mut self, node: usize, life: u32) {
         let frozen = self.world.core.as_ref().is_some_and(|core| !core.contains(&node));
+        let absent = self.run.absent.contains(&node);
         let now = self.world.now;
         let state = &mut self.world.nodes[node];
-        if state.machine.is_some() || state.life != life || frozen {
+        if state.machine.is_some() || state.life != life || frozen || absent {
             return;
         }
         self.world.acting = Some(node);
@@ -475,7 +476,8 @@ impl<S: System> Sim<S> {
         let mut rng = self.world.host_rng.clone();
         let core = self.system.core(&mut rng);
         self.world.host_rng = rng;
-        let core = core.unwrap_or_else(|| (0..self.world.nodes.len()).collect());
+        let mut core = core.unwrap_or_else(|| (0..self.world.nodes.len()).collect());
+        core.retain(|node| !self.run.absent.contains(node));
         let now = self.world.now;
         self.world.trace.note_about(now, What::Heal, Who::NOBODY, core.len() as u64, |_| {
             (About::Nodes(core.clone()), format!("{core:?}"))

@@ -1,9 +1,11 @@
 //! How long messages take: the shape of the draws within a span, and a map of regions.
 
+use serde::{Deserialize, Serialize};
+
 use crate::prng::{Ratio, Rng, Span};
 
 /// How draws are spread over a [`Span`]. Integers only, so that they are the same on every machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Distribution {
     /// Each value is as likely as any other.
     #[default]
@@ -63,7 +65,7 @@ fn exponential(span: Span, rng: &mut Rng) -> u64 {
 
 /// Where nodes stand, and how far apart: a wide-area network. Give it to a
 /// [`Plan`](crate::Plan::regions); cuts along it are [`Regions::cut`] and [`Regions::isolate`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Regions {
     /// What the regions are called.
     pub names: Vec<String>,

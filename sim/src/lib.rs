@@ -12,6 +12,8 @@
 //! - [`many()`] runs many seeds over all cores and sums up, in the order of the seeds.
 //! - [`picture::html`] draws a recorded run as a page, [`shiviz::log`] writes it for ShiViz.
 //! - [`check`] judges what clients were answered; [`explore`] searches by more than seeds.
+//! - [`Capsule`] is a failing run as a file; [`shrink()`] makes it the smallest that still fails.
+//! - [`Cursor`] goes back and forth in a run and tells what each node saw.
 //!
 //! A machine that counts, durably, and a scenario that finds what it acknowledged and lost, if it
 //! ever does:
@@ -75,14 +77,17 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod atlas;
+pub mod capsule;
 pub mod check;
 pub mod clock;
+pub mod cursor;
 mod cuts;
 pub mod determinism;
 pub mod disk;
 mod draw;
 pub mod explore;
 mod faults;
+mod fingerprint;
 mod latency;
 pub mod many;
 pub mod network;
@@ -93,6 +98,7 @@ pub mod recording;
 pub mod run;
 pub mod schedule;
 pub mod shiviz;
+pub mod shrink;
 pub mod swarm;
 mod system;
 mod time;
@@ -100,10 +106,13 @@ pub mod trace;
 mod world;
 
 pub use atlas::Atlas;
+pub use capsule::{Capsule, Origin};
 pub use clock::{Form, Skew, Wave};
+pub use cursor::Cursor;
 pub use cuts::Symmetry;
 pub use determinism::check_determinism;
 pub use disk::{Log, Loses, Loss};
+pub use fingerprint::Fingerprint;
 pub use latency::{Distribution, Regions};
 pub use many::{Options, Report, Scenario, many, record, run};
 pub use network::NetworkConditions;
@@ -111,6 +120,7 @@ pub use prng::{Ratio, Rng, Span};
 pub use recording::{About, States};
 pub use run::{Failure, FailureKind, Outcome, Sim};
 pub use schedule::{Action, Conditions, Fault, Run, Schedule, Shape, Topology, When};
+pub use shrink::{Shrunk, shrink};
 pub use swarm::{Kind, Plan, Swarm, Timed};
 pub use system::{Command, Event, HostCx, Message, Record, System, View};
 pub use time::{FOREVER_US, SimTime, ms, secs};

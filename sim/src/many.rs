@@ -134,6 +134,29 @@ impl Report {
         }
     }
 
+    /// Adds the report of later seeds.
+    pub fn join(&mut self, later: Report) {
+        self.seeds += later.seeds;
+        self.failures.extend(later.failures);
+        self.unstable.extend(later.unstable);
+        self.steps += later.steps;
+        self.delivered += later.delivered;
+        self.dropped += later.dropped;
+        self.duplicated += later.duplicated;
+        self.simulated_us += later.simulated_us;
+        for (reason, seeds) in later.excused {
+            *self.excused.entry(reason).or_default() += seeds;
+        }
+        for (name, times) in later.faults {
+            *self.faults.entry(name).or_default() += times;
+        }
+        for (name, more) in later.marks {
+            let reached = self.marks.entry(name).or_default();
+            reached.times += more.times;
+            reached.seeds += more.seeds;
+        }
+    }
+
     /// Whether no run failed and every repeated run was the same.
     #[must_use]
     pub fn ok(&self) -> bool {

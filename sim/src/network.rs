@@ -26,6 +26,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::latency::{Distribution, Regions};
 use crate::prng::{Ratio, Rng, Span};
 
@@ -37,7 +39,7 @@ pub(crate) const REPLAY: u32 = 1 << 31;
 
 /// How the network is when no fault of the schedule touches it; constant over a run's active phase.
 /// Durations are in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NetworkConditions {
     /// How long a message takes.
     pub latency_us: Span,

@@ -6,8 +6,11 @@
 //! each purpose (each directed pair of nodes, each disk, …), all derived from the seed: when one
 //! fault is taken out of a failing run, the draws of everything it did not touch stay as they were.
 
+use serde::{Deserialize, Serialize};
+
 /// A chance of `numerator` in `denominator`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "(u32, u32)", try_from = "(u32, u32)")]
 pub struct Ratio {
     /// How many of `denominator` draws succeed; at most `denominator`.
     pub numerator: u32,
@@ -35,8 +38,25 @@ impl Ratio {
     }
 }
 
+impl From<Ratio> for (u32, u32) {
+    fn from(ratio: Ratio) -> (u32, u32) {
+        (ratio.numerator, ratio.denominator)
+    }
+}
+
+impl TryFrom<(u32, u32)> for Ratio {
+    type Error = String;
+    fn try_from((numerator, denominator): (u32, u32)) -> Result<Ratio, String> {
+        if denominator == 0 || numerator > denominator {
+            return Err(format!("no chance is {numerator} in {denominator}"));
+        }
+        Ok(Ratio { numerator, denominator })
+    }
+}
+
 /// The integers from `min` to `max`, both included. Durations are in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "(u64, u64)", try_from = "(u64, u64)")]
 pub struct Span {
     /// The least.
     pub min: u64,
@@ -56,6 +76,22 @@ impl Span {
     #[must_use]
     pub const fn only(value: u64) -> Span {
         Span { min: value, max: value }
+    }
+}
+
+impl From<Span> for (u64, u64) {
+    fn from(span: Span) -> (u64, u64) {
+        (span.min, span.max)
+    }
+}
+
+impl TryFrom<(u64, u64)> for Span {
+    type Error = String;
+    fn try_from((min, max): (u64, u64)) -> Result<Span, String> {
+        if min > max {
+            return Err(format!("no span goes from {min} down to {max}"));
+        }
+        Ok(Span { min, max })
     }
 }
 

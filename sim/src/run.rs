@@ -23,6 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use quorate_machine::{Cx, Input, Machine};
+use serde::{Deserialize, Serialize};
 
 use crate::SimTime;
 use crate::disk::Loses;
@@ -39,7 +40,7 @@ use crate::world::{Effect, FIRST_START_US, Held, World};
 const SUPERVISED_RESTART_US: u64 = 1_000_000;
 
 /// What went wrong, in kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum FailureKind {
     /// A machine or a hook panicked.
     Panic,
@@ -146,8 +147,14 @@ impl<S: System> fmt::Debug for Sim<S> {
 
 impl<S: System> Sim<S> {
     /// A cluster before its first event. `record` keeps every event for [`Outcome::trace`].
+    ///
+    /// # Panics
+    /// If [`System::leave_out`] says that the system cannot do without one of [`Run::absent`].
     #[must_use]
-    pub fn new(system: S, run: Run<S::Op>, record: bool) -> Sim<S> {
+    pub fn new(mut system: S, run: Run<S::Op>, record: bool) -> Sim<S> {
+        for &node in &run.absent {
+            assert!(system.leave_out(node), "the system cannot do without node {node}");
+        }
         let mut world = World::new(&system, &run, record);
         for (index, (at, _)) in run.schedule.iter().enumerate() {
             world.queue.push(at.0, Due::Action { index: index as u32 });
@@ -243,6 +250,11 @@ impl<S: System> Sim<S> {
     pub fn finish(mut self) -> Outcome {
         self.guarded(|sim| while !sim.done() && sim.next(u64::MAX) {});
         self.world.outcome(self.run.seed)
+    }
+
+    /// Goes on, one thing that is due after another, until `until` or for as long as `wanted`.
+    pub(crate) fn go_while(&mut self, until: SimTime, mut wanted: impl FnMut(&Self) -> bool) {
+        self.guarded(|sim| while !sim.done() && wanted(sim) && sim.next(until.0) {});
     }
 
     /// Adds an action to the schedule of this run: what a search does at a fork. It comes at `at`,

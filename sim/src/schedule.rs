@@ -4,7 +4,11 @@
 //! The list is drawn up front, so a failing run can be made smaller by taking elements out. Every
 //! fault therefore carries its own end: no element needs another one to make sense.
 
+use core::fmt;
 use core::hash::Hash;
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
 
 use crate::SimTime;
 use crate::atlas::Atlas;
@@ -16,7 +20,7 @@ use crate::prng::Span;
 use crate::time::FOREVER_US;
 
 /// One element of a schedule. `O` is the workload's operation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action<O> {
     /// Something goes wrong.
     Fault(Fault),
@@ -30,7 +34,7 @@ pub enum Action<O> {
 }
 
 /// The form of a partition: a name for reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Shape {
     /// Two groups, nothing passes between them.
     Whole,
@@ -53,7 +57,7 @@ pub enum Shape {
 }
 
 /// When a crash strikes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum When {
     /// At its time.
     Now,
@@ -67,7 +71,7 @@ pub enum When {
 
 /// Something that goes wrong. `lasts_us` and `down_us` are in microseconds, [`FOREVER_US`] for
 /// until the heal phase. A fault that does not apply (a crash of a node that is down) does nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields say what they are: nodes, durations, factors")]
 pub enum Fault {
     /// Nothing passes along `lanes`, each a (from, to).
@@ -172,6 +176,16 @@ impl Fault {
         self
     }
 
+    /// What [`lasting`](Fault::lasting) sets.
+    pub(crate) fn duration_us(&self) -> Option<u64> {
+        match *self {
+            Fault::Crash { down_us, .. }
+            | Fault::CrashLoop { down_us, .. }
+            | Fault::RestoreOldCopy { down_us, .. } => Some(down_us),
+            _ => self.undone_after(),
+        }
+    }
+
     /// The fault's name in reports.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -208,6 +222,35 @@ impl Fault {
         }
     }
 
+    /// The nodes it is about; every node for [`Fault::Heal`], which names none.
+    #[must_use]
+    pub fn nodes(&self) -> BTreeSet<usize> {
+        match *self {
+            Fault::Cut { ref lanes, .. }
+            | Fault::SlowLink { ref lanes, .. }
+            | Fault::Clog { ref lanes, .. } => {
+                lanes.iter().flat_map(|&(from, to)| [from, to]).collect()
+            }
+            Fault::Reset { a, b } => [a, b].into(),
+            Fault::Crash { node, .. }
+            | Fault::CrashLoop { node, .. }
+            | Fault::MisdirectedWrite { node, .. }
+            | Fault::LyingSync { node, .. }
+            | Fault::WallWave { node, .. }
+            | Fault::Restart { node }
+            | Fault::KeepCopy { node }
+            | Fault::RestoreOldCopy { node, .. }
+            | Fault::BitRot { node, .. }
+            | Fault::Pause { node, .. }
+            | Fault::SlowNode { node, .. }
+            | Fault::SlowDisk { node, .. }
+            | Fault::FullDisk { node, .. }
+            | Fault::WallJump { node, .. }
+            | Fault::Drift { node, .. } => [node].into(),
+            Fault::Heal => BTreeSet::new(),
+        }
+    }
+
     /// How long the fault holds until it must be undone; `None` if it undoes itself or never is.
     pub(crate) fn undone_after(&self) -> Option<u64> {
         match *self {
@@ -230,7 +273,7 @@ impl Fault {
 }
 
 /// What holds for a whole run rather than at one time of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conditions {
     /// The network.
     pub network: NetworkConditions,
@@ -259,7 +302,7 @@ impl Conditions {
 }
 
 /// Which pairs of nodes can connect.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Topology {
     /// Every pair.
     Mesh,
@@ -292,10 +335,13 @@ impl Topology {
 pub type Schedule<O> = Vec<(SimTime, Action<O>)>;
 
 /// Everything that one run does: what shrinking takes elements out of.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Run<O> {
-    /// Where all small draws come from: latencies, losses, sync times, entropy.
+    /// The seed of the scenario: its system, and at first all draws.
     pub seed: u64,
+    /// Where all small draws come from: latencies, losses, sync times, entropy. The seed, unless
+    /// shrinking has found others.
+    pub draws: u64,
     /// Which pairs can connect.
     pub topology: Topology,
     /// What holds throughout.
@@ -312,6 +358,58 @@ pub struct Run<O> {
     pub heal_clocks: bool,
     /// A run with more machine steps than this fails: it is going round in circles.
     pub steps_max: u64,
+    /// Nodes that never start, see [`System::leave_out`](crate::System::leave_out).
+    pub absent: BTreeSet<usize>,
+}
+
+impl<O> Run<O> {
+    /// Whether every node that the run speaks of is one of `nodes`, and its clocks can be set: what
+    /// a list drawn by [`Plan::draw`](crate::Plan::draw) always is, and one edited by hand may not.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn fits(&self, nodes: usize) -> Result<(), String> {
+        let there = |node: usize, what: &dyn fmt::Debug| {
+            if node < nodes {
+                return Ok(());
+            }
+            Err(format!("{what:?} speaks of node {node}, and there are {nodes}, from 0"))
+        };
+        for (at, action) in &self.schedule {
+            match action {
+                Action::Op { node, .. } => there(*node, &format_args!("the operation at {at}"))?,
+                Action::Fault(fault) => {
+                    fault.nodes().into_iter().try_for_each(|node| there(node, fault))?;
+                }
+            }
+            if let Action::Fault(Fault::Drift { wall_ppm, monotonic_ppm, .. }) = action {
+                keeps_going(*wall_ppm, *monotonic_ppm)?;
+            }
+        }
+        self.absent.iter().try_for_each(|&node| there(node, &"absent"))?;
+        let Conditions { regions, atlas, skew, .. } = &self.conditions;
+        let square = |regions: &Regions| {
+            let count = regions.latency_us.len();
+            regions.nodes.len() == nodes
+                && regions.nodes.iter().all(|&region| region < count)
+                && regions.latency_us.iter().all(|row| row.len() == count)
+        };
+        if !regions.as_ref().is_none_or(square) {
+            return Err("a node is in no region, or a region is not in the table".to_owned());
+        }
+        if !atlas.as_ref().is_none_or(|atlas| atlas.nodes == nodes && atlas.survivors <= nodes) {
+            return Err(format!("the atlas is not one of {nodes} nodes"));
+        }
+        skew.iter().try_for_each(|skew| keeps_going(skew.wall_ppm, skew.monotonic_ppm))
+    }
+}
+
+fn keeps_going(wall_ppm: i32, monotonic_ppm: i32) -> Result<(), String> {
+    let slowest = wall_ppm.min(monotonic_ppm);
+    if slowest > -1_000_000 {
+        return Ok(());
+    }
+    Err(format!("a clock must not stand still or go back: {slowest} parts in a million"))
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 //! lied) are off unless a plan asks for them. Then the run has an [`Atlas`]: they strike several
 //! nodes, but leave [`Swarm::survivors`] copies of each record, so that what must survive can.
 
+use std::collections::BTreeSet;
+
 use crate::SimTime;
 use crate::atlas::Atlas;
 use crate::clock::Skew;
@@ -369,6 +371,7 @@ impl<O: Clone> Plan<O> {
         schedule.sort_by_key(|(at, _)| *at);
         Run {
             seed,
+            draws: seed,
             topology: self.topology.clone(),
             conditions,
             schedule,
@@ -377,6 +380,7 @@ impl<O: Clone> Plan<O> {
             poll_us: self.poll_us,
             heal_clocks: self.heal_clocks,
             steps_max: self.steps_max,
+            absent: BTreeSet::new(),
         }
     }
 }

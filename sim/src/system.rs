@@ -9,6 +9,8 @@ use core::fmt::{self, Debug};
 use core::hash::Hash;
 
 use quorate_machine::{Machine, NodeId, Time, WallTime};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::SimTime;
 use crate::disk::{Log, Loss};
@@ -38,7 +40,7 @@ pub trait System: Clone {
             Event: Clone + Debug + Hash,
         >;
     /// An explicit operation of the workload, such as "put k v at node 2".
-    type Op: Clone + Debug + Hash;
+    type Op: Clone + Debug + Hash + Serialize + DeserializeOwned;
 
     /// How many nodes there are; from 1 to 65,534, the same throughout a run.
     fn nodes(&self) -> usize;
@@ -119,6 +121,21 @@ pub trait System: Clone {
     fn core(&mut self, rng: &mut Rng) -> Option<Vec<usize>> {
         let _ = rng;
         None
+    }
+
+    /// Asks whether the cluster can do without `node`, which will never start. A system that says
+    /// yes expects nothing of it from then on. Called before the first event, if at all: this is
+    /// how a failing run is made smaller by whole nodes.
+    fn leave_out(&mut self, node: usize) -> bool {
+        let _ = node;
+        false
+    }
+
+    /// Operations that do less than `op` and might do in its place, the simplest first: what a
+    /// failing run is made smaller by. None of them may lead back to `op`.
+    fn simpler(&self, op: &Self::Op) -> Vec<Self::Op> {
+        let _ = op;
+        Vec::new()
     }
 
     /// What must hold after every step; `node` just made one.

@@ -211,7 +211,7 @@ pub(crate) struct Trace {
     pub(crate) in_flight: InFlight,
     /// Whether what is recorded is also written out.
     pub(crate) texts: bool,
-    events: u64,
+    pub(crate) events: u64,
 }
 
 /// Who an event concerns.

@@ -184,7 +184,7 @@ pub(crate) struct World<S: System> {
 
 impl<S: System> World<S> {
     pub(crate) fn new(system: &S, run: &Run<S::Op>, record: bool) -> World<S> {
-        let (seed, nodes) = (run.seed, system.nodes());
+        let (seed, nodes) = (run.draws, system.nodes());
         assert!((1..usize::from(u16::MAX)).contains(&nodes), "{nodes} nodes: 1 to 65,534 can run");
         let node = |node: usize| {
             let stream = |purpose| Rng::stream(seed, purpose, node as u64);

@@ -2,6 +2,7 @@
 
 use quorate_machine::{Cx, Effects, Input, Machine, NodeId, Time};
 use quorate_sim::{Conditions, Fault, HostCx, Loss, Plan, Sim, SimTime, System, View};
+use serde::{Deserialize, Serialize};
 
 /// Pings every peer each period, persists what it is told to say, and tells its host everything.
 #[derive(Clone)]
@@ -32,7 +33,7 @@ pub enum Told {
     Ticked,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Ask {
     Say(u64),
     Panic,

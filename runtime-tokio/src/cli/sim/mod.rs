@@ -1,0 +1,58 @@
+//! `quorate sim`: the scenarios, many seeds of them, one again, and one made smaller.
+
+mod list;
+mod replay;
+mod run;
+mod shrink;
+mod subject;
+mod walk;
+
+use std::io::{self, Write};
+
+use clap::Subcommand;
+use quorate_scenarios::{Named, find};
+
+use crate::control::protocol::{Code, Failure};
+
+/// What can be done with the scenarios.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum SimCommand {
+    /// Name the scenarios and what each tries
+    List,
+    /// Run many seeds; exits with 1 if one fails, and prints the commands that replay and shrink it
+    Run(run::RunArgs),
+    /// Run one seed or capsule again and tell what happened
+    Replay(replay::ReplayArgs),
+    /// Make a failing seed as small as it goes, as a capsule: a file that replays on its own
+    Shrink(shrink::ShrinkArgs),
+}
+
+/// Runs one of the commands.
+pub(crate) fn run(command: SimCommand, json: bool) -> Result<(), Failure> {
+    match command {
+        SimCommand::List => list::run(json),
+        SimCommand::Run(args) => run::run(&args, json),
+        SimCommand::Replay(args) => replay::run(&args, json),
+        SimCommand::Shrink(args) => shrink::run(&args, json),
+    }
+}
+
+fn scenario(name: &str) -> Result<&'static Named, Failure> {
+    find(name).ok_or_else(|| {
+        let text = format!("there is no scenario `{name}`: `quorate sim list` names them");
+        Failure::new(Code::NotFound, text)
+    })
+}
+
+fn replay_command(name: &str, seed: u64) -> String {
+    format!("quorate sim replay --scenario {name} --seed {seed}")
+}
+
+fn shrink_command(name: &str, seed: u64) -> String {
+    format!("quorate sim shrink --scenario {name} --seed {seed}")
+}
+
+/// Prints a line; whoever reads may have gone.
+fn print(line: &str) -> Result<(), Failure> {
+    writeln!(io::stdout(), "{line}").map_err(|error| Failure::new(Code::Failed, error.to_string()))
+}
