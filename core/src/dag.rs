@@ -33,6 +33,7 @@ use core::ops::Bound;
 
 use crate::cow::{CowMap, CowVec};
 use crate::entry::Op;
+use crate::machine::NodeId;
 use crate::sigchain::{AuthorNo, Chains, Place};
 
 pub use name::SlotName;
@@ -128,10 +129,13 @@ impl Dag {
             slot.heads = Heads::One(write);
             return Some(name);
         }
+        let unseen = (bug!(set_remove_beats_unseen_add) && write.kind == Kind::SetRemove)
+            || (bug!(last_writer_wins_without_history) && write.kind == Kind::Put);
         let replaces = |head: &Write| {
             let covers =
                 |cited: &Place| cited.author == head.place.author && cited.seq >= head.place.seq;
-            head.place.author == place.author
+            unseen
+                || head.place.author == place.author
                 || (!keeps(write.kind, head.kind) && parents.iter().any(covers))
         };
         let mut heads = Vec::with_capacity(slot.heads.as_slice().len() + 1);
@@ -143,6 +147,9 @@ impl Dag {
             }
         }
         heads.push(write);
+        if bug!(tombstone_dropped_at_once) && write.kind == Kind::Delete {
+            heads.clear();
+        }
         sort(&mut heads, chains);
         slot.heads.set(heads);
         Some(name)
@@ -246,8 +253,12 @@ fn keeps(write: Kind, head: Kind) -> bool {
 fn sort(heads: &mut [Write], chains: &Chains) {
     let rank = |write: &Write| {
         let hlc = chains.meta(write.place).expect("a write's entry is held").hlc;
-        (hlc, chains.chain(write.place.author).author())
+        let author = chains.chain(write.place.author).author();
+        (hlc, if bug!(equal_clocks_not_told_apart) { NodeId([0; 32]) } else { author })
     };
+    if bug!(tie_broken_by_arrival) {
+        return;
+    }
     heads.sort_by_cached_key(|write| core::cmp::Reverse(rank(write)));
 }
 

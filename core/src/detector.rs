@@ -264,7 +264,7 @@ impl Detector {
                     fx.emit(Event::Dead { peer: *id });
                 }
             }
-            if peer.ping_at <= cx.now {
+            if peer.ping_at <= cx.now && !bug!(ping_timer_stands_still) {
                 peer.ping(cx, *id, &mut random, fx);
             }
             self.next = earliest(self.next, Some(peer.due(self.grace_until)));

@@ -289,7 +289,9 @@ impl Gaps {
             }
         } else {
             self.linked.remove(&peer);
-            let asking = |gap: &Gap| gap.asked.is_some_and(|asked| asked.peer == peer);
+            let asking = |gap: &Gap| {
+                gap.asked.is_some_and(|asked| asked.peer == peer && !bug!(gap_outlives_its_link))
+            };
             for author in self.authors(asking) {
                 self.ask_next(scope, author);
             }
@@ -393,7 +395,8 @@ impl Machine for Gaps {
             }
             Input::Link { peer, up } => self.link(scope, peer, up),
             Input::Tick => {
-                for author in self.authors(|gap| gap.due <= cx.now) {
+                for author in self.authors(|gap| gap.due <= cx.now && !bug!(gap_timer_stands_still))
+                {
                     self.ask_next(scope, author);
                 }
             }

@@ -6,6 +6,9 @@
 
 extern crate alloc;
 
+#[macro_use]
+pub mod planted;
+
 pub mod cow;
 pub mod dag;
 pub mod detector;

@@ -339,7 +339,7 @@ impl Log {
     fn start(&mut self, step: &mut Step<'_>) {
         self.started = true;
         // Whom it answered in an earlier life it has forgotten: it waits as if it had just now.
-        self.heard = step.cx.now;
+        self.heard = if bug!(restart_forgets_the_lease) { Time::ZERO } else { step.cx.now };
         self.commit = self.commit.max(self.entries.base().index);
         self.told = self.told.max(self.entries.base().index);
         self.schedule_campaign(step);
@@ -360,8 +360,8 @@ impl Log {
     /// Puts a snapshot in the place of what it covers.
     fn take(&mut self, snapshot: Snapshot) {
         let at = snapshot.at;
-        if self.entries.last_index() > at.index && self.entries.ballot(at.index) == Some(at.ballot)
-        {
+        let agrees = self.entries.ballot(at.index) == Some(at.ballot);
+        if self.entries.last_index() > at.index && (agrees || bug!(snapshot_keeps_the_tail)) {
             self.entries.compact(at.index);
         } else {
             self.entries = Entries::after(at, snapshot.members.clone());
@@ -391,6 +391,9 @@ impl Log {
         };
         let same = entries.iter().enumerate().take_while(agrees).count();
         let from = after + same as u64;
+        if bug!(any_append_truncates) {
+            self.entries.truncate(from.max(self.commit));
+        }
         if same == entries.len() {
             return true;
         }

@@ -236,7 +236,8 @@ impl Node {
             self.feed_handshake(step, Input::Command(handshake::Command::Network(network)));
         }
         let alone = self.contacts.is_empty() && self.bootstrap.is_empty() && self.knows_nobody();
-        self.guard = match (self.config.suspect || self.damaged > 0, alone) {
+        let suspect = self.config.suspect && !bug!(restored_disk_trusted);
+        self.guard = match (suspect || self.damaged > 0, alone) {
             (true, _) => Guard::Suspect,
             (false, true) => Guard::Whole,
             (false, false) => Guard::Learning(now.after_ms(OWN_TIP_WAIT_MS)),
@@ -390,6 +391,9 @@ impl Node {
     fn advance_tips(&mut self, step: &mut Step<'_>) {
         let tips = self.store.as_mut().map(Store::take_moved_tips).unwrap_or_default();
         for tip in tips {
+            if bug!(tips_not_told_to_sync) {
+                continue;
+            }
             self.feed_sync(step, Input::Command(sync::Command::Advance(tip)));
         }
     }

@@ -337,7 +337,7 @@ impl Store {
     /// Takes entries that a peer sent.
     pub fn ingest(&mut self, mut batch: Vec<Entry>, arrival: Arrival, out: &mut Vec<Outcome>) {
         let Arrival { from, now, wall } = arrival;
-        batch.retain(|entry| !self.has(entry));
+        batch.retain(|entry| !self.has(entry) || bug!(duplicate_applied_twice));
         let named_prev = |author: &NodeId, seq| {
             let next = self.orphans.get(author, seq + 1)?;
             Some((next.entry.header().prev, next.entry.header().hlc))
@@ -356,6 +356,9 @@ impl Store {
                 continue;
             }
             if self.contradicts(&entry) {
+                if bug!(fork_dropped_silently) {
+                    continue;
+                }
                 // One conflict of an author is as good as many: the first stands lowest.
                 if !conflicts.insert(link.author) {
                     continue;
@@ -380,7 +383,7 @@ impl Store {
         sheltered: bool,
     ) -> Vec<Outcome> {
         let mut out = Vec::new();
-        self.next_position = position + 1;
+        self.next_position = position + u64::from(!bug!(record_position_off_by_one));
         if !self.has(&entry) && !self.contradicts(&entry) {
             let from = entry.header().author;
             let incoming =
@@ -445,7 +448,8 @@ impl Store {
         out: &mut Vec<Outcome>,
     ) -> Result<(), ProofError> {
         let fork = proof.check(self.id, self.verify)?;
-        let known = self.forks.get(&fork.author).is_some_and(|(known, _)| known.seq <= fork.seq);
+        let known = self.forks.get(&fork.author);
+        let known = known.is_some_and(|(known, _)| known.seq <= fork.seq || bug!(first_fork_stays));
         if known || self.membership.get(&fork.author).is_none() {
             return Ok(());
         }

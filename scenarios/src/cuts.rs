@@ -1,7 +1,9 @@
 //! What goes wrong among voters, by name: the partial partitions of the Omni-Paxos paper, and the
 //! faults that cluster libraries are known to fall over.
 
-use quorate_sim::{Fault, Kind, Plan, Ratio, Rng, SimTime, ms, secs};
+use quorate_sim::{
+    Fault, Kind, Loses, NetworkConditions, Plan, Ratio, Rng, SimTime, Span, When, ms, secs,
+};
 
 use crate::voters::{Act, Voters};
 
@@ -30,7 +32,7 @@ pub fn cuts() -> &'static [Cut] {
     &CUTS
 }
 
-static CUTS: [Cut; 11] = cuts! {
+static CUTS: [Cut; 12] = cuts! {
     voters "everything at once among three or five voters" ["stopped", "write acknowledged", "read", "snapshot taken"];
     leader_cut "whoever leads is cut off, again and again" ["leading", "stopped", "write acknowledged"];
     quorum_loss "all reach only a hub that does not lead" ["leading", "stopped"];
@@ -40,6 +42,7 @@ static CUTS: [Cut; 11] = cuts! {
     mute_leader "nobody hears whoever leads" ["leading", "stopped"];
     flapping_link "one link comes and goes" ["write acknowledged"];
     a_fifth_lost "a fifth of all messages is lost, and the ballot stays" ["write acknowledged", "read"];
+    crashes "voters die with writes pending, and the leader is cut off" ["leading", "write acknowledged"];
     all_restart "every voter dies at once" ["leading", "write acknowledged"];
     voters_change "voters come and go under all of this" ["write acknowledged", "members changed"];
 };
@@ -158,12 +161,36 @@ fn flapping_link(seed: u64) -> (Voters, Plan<Act>) {
 
 fn a_fifth_lost(seed: u64) -> (Voters, Plan<Act>) {
     let mut plan = calm(20);
+    // Loss, and nothing else.
     plan.swarm.on = Ratio::ALWAYS;
-    plan.swarm.network.loss = Ratio::new(1, 5);
-    plan.swarm.network.latency_us = quorate_sim::Span::new(500, 5_000);
-    plan.swarm.network.bytes_per_ms = 0;
+    plan.swarm.network = NetworkConditions { loss: Ratio::new(1, 5), ..NetworkConditions::CALM };
     let mut voters = Voters::new(3 + 2 * (seed % 2) as usize);
     voters.steady = Some(SimTime::secs(5));
+    (voters, plan)
+}
+
+/// Voters die as soon as something is written that is not durable yet, and whoever leads is cut off.
+fn crashes(seed: u64) -> (Voters, Plan<Act>) {
+    let nodes = 3 + 2 * (seed % 2) as usize;
+    let mut plan = calm(20);
+    plan.swarm.sync_us = Span::new(1_000, 60_000);
+    let mut rng = Rng::stream(seed, "crashes", 0);
+    let mut at = 500;
+    while at < 19_000 {
+        let node = rng.below(nodes as u64) as usize;
+        let down_us = ms(5 + rng.below(400));
+        let when = When::Unsynced { within_us: ms(500) };
+        let crash = Fault::Crash { node, when, loses: Loses::Unsynced, down_us };
+        plan = plan.fault(SimTime::ms(at), crash);
+        if rng.chance(Ratio::new(1, 4)) {
+            let victim = rng.below(nodes as u64) as usize;
+            let cut = Fault::split(&[victim], &others(nodes, victim)).lasting(ms(rng.below(900)));
+            plan = plan.fault(SimTime::ms(at + rng.below(200)), cut);
+        }
+        at += 50 + rng.below(500);
+    }
+    let mut voters = Voters::new(nodes);
+    voters.ops = 300;
     (voters, plan)
 }
 

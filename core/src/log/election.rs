@@ -58,7 +58,8 @@ impl Log {
 
     /// Whether a leader may still count on this node.
     fn bound(&self, now: Time) -> bool {
-        !self.started || now.since_us(self.heard) < self.timing.election_us
+        !self.started
+            || (now.since_us(self.heard) < self.timing.election_us && !bug!(promised_while_bound))
     }
 
     pub(super) fn tick(&mut self, step: &mut Step<'_>) {
@@ -123,7 +124,8 @@ impl Log {
     }
 
     fn next_ballot(&self, me: NodeId) -> Ballot {
-        Ballot { number: self.promised.number.max(self.seen) + 1, node: me }
+        let next = u64::from(!bug!(ballot_used_again));
+        Ballot { number: self.promised.number.max(self.seen) + next, node: me }
     }
 
     fn prepare_if_granted(&mut self, step: &mut Step<'_>) {
@@ -173,7 +175,9 @@ impl Log {
         let handed_over = released.is_some() && released == self.leader;
         let leads = matches!(&self.role, Role::Leading(leading) if leading.handing_over.is_none());
         let bound = self.bound(step.cx.now) && !handed_over;
-        if ballot <= self.promised || ballot.node != from || leads || bound {
+        let lower = ballot <= self.promised && !bug!(promised_to_lower_ballots);
+        let behind = bug!(promise_compares_logs) && last < self.entries.last();
+        if lower || ballot.node != from || leads || bound || behind {
             let promised = self.promised;
             return step.fx.send(from, Message::Refuse { ballot, promised });
         }
@@ -185,7 +189,11 @@ impl Log {
         let more = mine > last && after >= self.entries.base().index;
         let blank = self.entries.members().witnesses.contains(&step.cx.me);
         let tail = if more && !blank { self.entries.page(after, false) } else { Vec::new() };
-        step.fx.send(from, Message::Promise { ballot, last: mine, after, tail });
+        let promise = Message::Promise { ballot, last: mine, after, tail };
+        if bug!(promised_before_durable) {
+            return step.fx.send_now(from, promise);
+        }
+        step.fx.send(from, promise);
     }
 
     pub(super) fn refused(&mut self, step: &mut Step<'_>, ballot: Ballot, promised: Ballot) {
@@ -234,7 +242,7 @@ impl Log {
         let best = promises.iter().find(|(node, promise)| promise.last == most && with_data(node));
         // Only a witness has heard of the last entries: their data must come from another voter.
         let Some((&best, _)) = best else { return };
-        if most <= self.entries.last() {
+        if most <= self.entries.last() || bug!(own_log_is_enough) {
             return self.lead(step);
         }
         preparing.best = Some(best);
@@ -254,6 +262,9 @@ impl Log {
     /// quorum of *them* must have promised. With the members of an older log alone, those of several
     /// changes ago could elect one leader and those of today another.
     fn taken_over(&mut self, step: &mut Step<'_>) {
+        if bug!(quorum_of_old_members) {
+            return self.lead(step);
+        }
         let (last, commit, me) = (self.entries.last(), self.commit, step.cx.me);
         let may = self.entries.members().leads(&me);
         let voters = self.other_voters(me);

@@ -92,7 +92,11 @@ impl Members {
     /// How many voters decide.
     #[must_use]
     pub fn quorum(&self) -> usize {
-        self.voters.len() / 2 + 1
+        if bug!(half_is_a_quorum) {
+            self.voters.len().div_ceil(2)
+        } else {
+            self.voters.len() / 2 + 1
+        }
     }
 
     /// Whether the node may lead.

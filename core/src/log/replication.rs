@@ -155,7 +155,8 @@ impl Log {
         leading.heartbeat_at = now.after_us(self.timing.heartbeat_us);
         for (&id, follower) in &mut leading.followers {
             let waits = follower.next > follower.matched + 1;
-            if waits && now.since_us(follower.sent) > patience_us {
+            let late = now.since_us(follower.sent) > patience_us;
+            if waits && late && !bug!(last_append_not_repeated) {
                 follower.next = follower.matched + 1;
                 follower.in_flight = 0;
             }
@@ -190,18 +191,24 @@ impl Log {
         if entries.iter().any(|entry| entry.ballot > ballot) {
             return;
         }
-        let matched = if self.entries.holds(after) {
+        let matched = if self.entries.holds(after) || bug!(position_not_compared) {
             let end = after.index + entries.len() as u64;
             if !self.merge(step, after.index, entries) {
                 return;
             }
-            self.commit = self.commit.max(commit.min(end));
+            let end_or_more =
+                if bug!(committed_beyond_the_match) { self.entries.last_index() } else { end };
+            self.commit = self.commit.max(commit.min(end_or_more));
             Ok(end)
         } else {
             // "If desired, the protocol can be optimized": all up to the commit is the same.
             Err(self.commit)
         };
-        step.fx.send(from, Message::Appended { ballot, matched, sent });
+        let appended = Message::Appended { ballot, matched, sent };
+        match bug!(appended_before_durable) {
+            true => step.fx.send_now(from, appended),
+            false => step.fx.send(from, appended),
+        }
         if let Some(incoming) = &self.incoming {
             let (at, offset) = (incoming.at, incoming.data.len() as u64);
             step.fx.send_now(from, Message::Pull { ballot, at, offset });
@@ -272,12 +279,14 @@ impl Log {
         let me = leading.ballot.node;
         let members = self.entries.members();
         let matched = |id: &NodeId| match leading.followers.get(id) {
+            _ if *id == me && bug!(own_copy_counts_at_once) => self.entries.last_index(),
             _ if *id == me => leading.durable,
             Some(follower) => follower.matched,
             None => 0,
         };
         let Some(index) = quorum_of(members, matched) else { return };
-        if index > self.commit && self.entries.ballot(index) == Some(leading.ballot) {
+        let own = self.entries.ballot(index) == Some(leading.ballot);
+        if index > self.commit && (own || bug!(older_ballots_committed)) {
             self.commit = index;
             // Who is not a voter any more has led to the end of its own removal.
             if !members.leads(&me) && self.commit >= self.entries.members_since() {
@@ -297,6 +306,7 @@ impl Log {
             None => None,
         };
         let Some(Some(since)) = quorum_of(self.entries.members(), answered) else { return };
+        let since = if bug!(leads_past_its_lease) { now } else { since };
         if leading.handing_over.is_none() {
             leading.lease_until = leading.lease_until.max(since.after_us(lease_us));
         }
@@ -358,7 +368,7 @@ impl Log {
         let Role::Leading(leading) = &mut self.role else {
             return step.refuse(ticket, refusal);
         };
-        if by_lease && leading.told {
+        if by_lease && leading.told || bug!(read_before_its_own_entry) {
             return step.fx.emit(Event::Readable { ticket, index });
         }
         if leading.reads.len() >= MAX_READS {
@@ -378,7 +388,7 @@ impl Log {
         };
         let settled = self.entries.members_since() <= self.commit && self.commit >= first;
         let sound = members.valid() && members.one_step_from(self.entries.members());
-        if !settled || !sound {
+        if !(settled || bug!(two_changes_at_once)) || !sound {
             return step.refuse(ticket, Refusal::BadChange);
         }
         let first = Position { ballot, index: self.entries.last_index() + 1 };

@@ -64,6 +64,9 @@ impl Node {
             Some(_) if ahead_ms > MAX_DRIFT_MS => Err(WriteError::ClockAhead { ahead_ms }),
             Some(store) => store.write(&identity, changes, step.cx.wall, &mut outcomes),
         };
+        if bug!(acknowledged_before_written) {
+            step.fx.emit(Event::Written { ticket, result: result.clone() });
+        }
         let mut summary = self.record(step, outcomes, me);
         self.pass_on(step, core::mem::take(&mut summary.news), me);
         self.settle_members(step, &summary);
@@ -164,7 +167,7 @@ impl Node {
         let mut outcomes = Vec::new();
         if let Some(store) = &mut self.store {
             store.unpark(step.cx.wall, &mut outcomes);
-            let parked = store.orphans().parked() > 0;
+            let parked = store.orphans().parked() > 0 && !bug!(parked_looked_at_once);
             self.unpark_at = parked.then(|| step.cx.now.after_ms(UNPARK_MS));
         }
         let me = self.id();
@@ -284,7 +287,11 @@ impl Node {
             Plan::Nothing => {}
             Plan::Sync => self.sync_soon(step),
             Plan::Push(to, news) => {
-                to.into_iter().for_each(|peer| step.fx.send(peer, Message::News(news.clone())));
+                let fx = &mut *step.fx;
+                to.into_iter().for_each(|peer| match Message::News(news.clone()) {
+                    news if bug!(shown_before_durable) => fx.send_now(peer, news),
+                    news => fx.send(peer, news),
+                });
             }
         }
     }
@@ -330,10 +337,11 @@ impl Node {
         {
             step.fx.send(peer, Message::Proof(proof));
         }
-        if diverged {
+        if diverged && !bug!(divergence_ignored) {
             self.diverged(step, author, height, peer);
         } else if mine.height > height && (!closed || mine.closed) {
-            let range = Range { author, from: height + 1, to: mine.height };
+            let to = mine.height - u64::from(bug!(last_entry_not_sent));
+            let range = Range { author, from: height + 1, to };
             self.transfer.serve(peer, range, store.chains());
         }
     }

@@ -91,7 +91,8 @@ impl Node {
         if self.reads.values().any(|(_, reading)| of_author(reading)) {
             return;
         }
-        let positions = store.story_positions(&author, seq);
+        let positions =
+            store.story_positions(&author, seq + u64::from(bug!(fork_story_begins_late)));
         if !proven && !positions.is_empty() {
             self.read(step, positions, Reading::Proof { author, theirs });
         }

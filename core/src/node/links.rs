@@ -285,9 +285,9 @@ impl Node {
                 self.equal.insert(peer);
                 let me = self.id();
                 let others = self.store.iter().flat_map(|store| store.membership().iter());
-                others
-                    .filter(|(node, member)| **node != me && member.state == State::Active)
-                    .all(|(node, _)| self.equal.contains(node))
+                others.filter(|(node, member)| **node != me && member.state == State::Active).all(
+                    |(node, _)| self.equal.contains(node) || bug!(one_peer_vouches_for_the_disk),
+                )
             }
         };
         if whole {

@@ -86,6 +86,9 @@ impl Store {
                     let moved = self.apply(incoming, parents, out);
                     while let Some(orphan) = self.orphans.released(link.author, link.seq) {
                         queue.push_back(Incoming::again(orphan));
+                        if bug!(only_one_orphan_released) {
+                            break;
+                        }
                     }
                     if moved {
                         self.recount_members(&mut queue, out);
@@ -108,7 +111,8 @@ impl Store {
         if member.limit.is_some_and(|limit| header.seq > limit) {
             return Verdict::Refuse(Refusal::Closed);
         }
-        if self.has(&incoming.entry) || self.contradicts(&incoming.entry) {
+        let known = self.has(&incoming.entry) || self.contradicts(&incoming.entry);
+        if known && !bug!(duplicate_applied_twice) {
             return Verdict::Drop;
         }
         let chain = self.chains.of(&author);
@@ -120,7 +124,7 @@ impl Store {
             return Verdict::Keep(Wait::Place(author, before));
         }
         let prev = chain.and_then(|chain| chain.hash_at(before)).unwrap_or(Hash::ZERO);
-        if prev != header.prev {
+        if prev != header.prev && !bug!(predecessor_not_compared) {
             out.push(Outcome::Diverged { author, seq: before, with: shown_by });
             return Verdict::Drop;
         }
@@ -138,7 +142,7 @@ impl Store {
             return Verdict::Keep(Wait::Place(author, to));
         }
         // One's own entries are never from the future: if they waited, the next write would fork them.
-        if author != self.me && header.hlc.is_future(wall) {
+        if (author != self.me || bug!(own_entries_can_be_parked)) && header.hlc.is_future(wall) {
             out.push(Outcome::Parked(incoming.entry.link()));
             return Verdict::Keep(Wait::Clock);
         }
@@ -262,8 +266,12 @@ impl Store {
         }
         let (before, after) = (before.unwrap_or(u64::MAX), cut.unwrap_or(u64::MAX));
         let places = before.min(after).saturating_add(1)..=before.max(after);
+        if bug!(cut_leaves_heads) {
+            return;
+        }
         let changed = self.dag.recount(number, places, &self.chains);
-        out.extend(changed.into_iter().map(Outcome::Changed));
+        let changed = changed.into_iter().filter(|_| !bug!(watch_misses_cuts));
+        out.extend(changed.map(Outcome::Changed));
         out.push(Outcome::Cut { author, cut });
     }
 

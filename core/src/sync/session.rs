@@ -270,8 +270,9 @@ impl Responder {
         digest: Hash,
         their_chains: u64,
     ) -> (Responder, Step) {
-        let equal = frontier.digest() == digest;
         let our_chains = frontier.len() as u64;
+        let equal = frontier.digest() == digest
+            || (bug!(equal_if_as_many_chains) && our_chains == their_chains);
         let serving = if our_chains <= SMALL_FRONTIER || their_chains / MUCH_SMALLER > our_chains {
             Serving::Whole { after: None, complete: false }
         } else if their_chains <= SMALL_FRONTIER || our_chains / MUCH_SMALLER > their_chains {

@@ -1,0 +1,63 @@
+//! The hunt for planted bugs.
+//!
+//! Every bug of `core/src/planted.rs` is planted in turn, and the scenarios are run over seed after
+//! seed until one fails. What counts is how many seeds that takes, in the scenario that finds it
+//! soonest of those that are tried: first those named for the bug, then all.
+
+use quorate_core::planted::{Bug, plant};
+use quorate_scenarios::{catalogue, cuts};
+use quorate_sim::{Failure, Options, Outcome, many};
+
+/// A bug that no scenario finds within so many seeds is not found.
+pub const SEEDS_MAX: u64 = 1_000;
+
+/// What a hunt brought home.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The scenario that found it.
+    pub scenario: &'static str,
+    /// How many seeds that took, from seed 0 on.
+    pub seeds: u64,
+    /// How the run failed.
+    pub failure: Failure,
+}
+
+/// The scenarios, by name.
+#[must_use]
+pub fn scenarios() -> Vec<&'static str> {
+    let meshes = catalogue().iter().map(|scenario| scenario.name);
+    meshes.chain(cuts().iter().map(|cut| cut.name)).collect()
+}
+
+/// Runs `scenario` with `bug` planted over the seeds from 0 to `seeds`, to the first that fails.
+#[must_use]
+pub fn hunt_in(bug: Option<Bug>, scenario: &str, seeds: u64) -> Option<Found> {
+    let options = Options { recheck_every: 0, failures_max: 1, ..Options::default() };
+    // A run is built and made on one thread: what is planted there is planted in the run.
+    let (name, report) = if let Some(named) = catalogue().iter().find(|it| it.name == scenario) {
+        let build = |seed| {
+            plant(bug);
+            (named.build)(seed)
+        };
+        (named.name, many(&build, 0..seeds, options))
+    } else {
+        let cut = cuts().iter().find(|it| it.name == scenario)?;
+        let build = |seed| {
+            plant(bug);
+            (cut.build)(seed)
+        };
+        (cut.name, many(&build, 0..seeds, options))
+    };
+    let Outcome { seed, result, .. } = report.failures.into_iter().next()?;
+    result.err().map(|failure| Found { scenario: name, seeds: seed + 1, failure })
+}
+
+/// Hunts `bug` in every scenario, each for a few seeds, then for more, up to `most`.
+#[must_use]
+pub fn hunt(bug: Bug, most: u64) -> Option<Found> {
+    let rounds = [most.min(10), most.min(100), most];
+    rounds.into_iter().find_map(|seeds| {
+        let found = scenarios().into_iter().filter_map(|name| hunt_in(Some(bug), name, seeds));
+        found.min_by_key(|found| found.seeds)
+    })
+}
