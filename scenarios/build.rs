@@ -9,7 +9,9 @@ const CRATES: [&str; 4] = ["machine", "core", "sim", "scenarios"];
 
 fn main() {
     let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the crate is");
-    let workspace = Path::new(&manifest).parent().expect("a crate of a workspace");
+    let above = &mut Path::new(&manifest).ancestors();
+    let workspace =
+        above.find(|at| at.join("machine/src").is_dir()).expect("a crate of a workspace");
     let mut hash = FNV_OFFSET;
     for name in CRATES {
         let root = workspace.join(name).join("src");

@@ -256,9 +256,7 @@ fn sort(heads: &mut [Write], chains: &Chains) {
         let author = chains.chain(write.place.author).author();
         (hlc, if bug!(equal_clocks_not_told_apart) { NodeId([0; 32]) } else { author })
     };
-    if bug!(tie_broken_by_arrival) {
-        return;
-    }
+    bug!(tie_broken_by_arrival => return);
     heads.sort_by_cached_key(|write| core::cmp::Reverse(rank(write)));
 }
 

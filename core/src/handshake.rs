@@ -338,7 +338,7 @@ impl Handshake {
             }
             return;
         }
-        peer.attempts = if bug!(greeting_never_repeated) { 0 } else { peer.attempts - 1 };
+        peer.attempts -= 1;
         peer.retry_at = Some(cx.now.after_ms(RETRY_MS));
         self.next = earliest(self.next, peer.retry_at);
         match (&peer.state, peer.theirs) {
@@ -421,8 +421,7 @@ impl Handshake {
     ) {
         let judgement = self.judge(theirs);
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let greeting =
-            peer.retry_at.is_some() && (peer.nonce == nonce || bug!(welcome_for_any_greeting));
+        let greeting = peer.retry_at.is_some() && peer.nonce == nonce;
         if !greeting || matches!(peer.state, State::Refused(_) | State::RefusedBy) {
             return;
         }

@@ -339,7 +339,7 @@ impl Log {
     fn start(&mut self, step: &mut Step<'_>) {
         self.started = true;
         // Whom it answered in an earlier life it has forgotten: it waits as if it had just now.
-        self.heard = if bug!(restart_forgets_the_lease) { Time::ZERO } else { step.cx.now };
+        self.heard = step.cx.now;
         self.commit = self.commit.max(self.entries.base().index);
         self.told = self.told.max(self.entries.base().index);
         self.schedule_campaign(step);
@@ -391,9 +391,7 @@ impl Log {
         };
         let same = entries.iter().enumerate().take_while(agrees).count();
         let from = after + same as u64;
-        if bug!(any_append_truncates) {
-            self.entries.truncate(from.max(self.commit));
-        }
+        bug!(any_append_truncates => self.entries.truncate(from.max(self.commit)));
         if same == entries.len() {
             return true;
         }
@@ -420,6 +418,7 @@ impl Log {
         while self.told < self.commit {
             let mut entries = self.entries.page(self.told, false);
             entries.truncate(usize::try_from(self.commit - self.told).unwrap_or(usize::MAX));
+            assert!(!entries.is_empty(), "what is committed is at hand");
             let from = self.told + 1;
             self.told += entries.len() as u64;
             step.fx.emit(Event::Committed { from, entries });

@@ -391,9 +391,7 @@ impl Node {
     fn advance_tips(&mut self, step: &mut Step<'_>) {
         let tips = self.store.as_mut().map(Store::take_moved_tips).unwrap_or_default();
         for tip in tips {
-            if bug!(tips_not_told_to_sync) {
-                continue;
-            }
+            bug!(tips_not_told_to_sync => continue);
             self.feed_sync(step, Input::Command(sync::Command::Advance(tip)));
         }
     }

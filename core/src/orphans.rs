@@ -171,9 +171,7 @@ impl Orphans {
 
     /// Hands back an orphan that waits for a place of `author` above `height`.
     pub fn released_above(&mut self, author: NodeId, height: u64) -> Option<Orphan> {
-        if bug!(cut_leaves_orphans_waiting) {
-            return None;
-        }
+        bug!(cut_leaves_orphans_waiting => return None);
         let from = (Wait::Place(author, height.checked_add(1)?), NodeId([0; 32]), 0);
         let to = (Wait::Place(author, u64::MAX), NodeId([0xff; 32]), u64::MAX);
         // An author's own entries above its cut wait in vain; only those of others go on.
@@ -258,9 +256,7 @@ impl Orphans {
     /// Whom to drop, if a bound is exceeded after an orphan of `author` came from `peer`: the last of
     /// that author's, the peer's highest, or the highest of the author with most.
     fn over_quota(&self, author: NodeId, peer: NodeId) -> Option<(NodeId, u64)> {
-        if bug!(orphans_without_bound) {
-            return None;
-        }
+        bug!(orphans_without_bound => return None);
         if self.by_author.get(&author).is_some_and(|count| *count > MAX_ORPHANS_PER_AUTHOR) {
             return self.highest_of(author);
         }

@@ -1,6 +1,6 @@
 //! Planted bugs: ways in which real systems got these protocols wrong, each one line at its place.
 //!
-//! `bug!(name)` is the constant `false`. Only `planted/core`, which compiles these same sources under
+//! `bug!(name)` is the constant `false`, and `bug!(name => wrong)` is nothing. Only `planted/core`, which compiles these same sources under
 //! another name for the hunt, turns it into a question: is this the bug that the running seed has?
 //! So no build of `quorate-core` can contain one, whatever features a workspace turns on, and what
 //! the simulator must be able to find is a list that cannot go stale: a name that is not on it does
@@ -11,12 +11,18 @@ macro_rules! bug {
     ($name:ident) => {
         false
     };
+    ($name:ident => $wrong:expr) => {};
 }
 
 #[cfg(feature = "planted")]
 macro_rules! bug {
     ($name:ident) => {
         $crate::planted::is($crate::planted::Bug::$name)
+    };
+    ($name:ident => $wrong:expr) => {
+        if bug!($name) {
+            $wrong
+        }
     };
 }
 
@@ -65,11 +71,8 @@ mod list {
     bugs! {
         clock_follows_the_wall in hlc: "the hybrid clock goes back when the wall clock does"
         clock_forgets_what_it_saw in hlc: "the hybrid clock does not move past what it applied, so after a restart it gives out the past"
-        run_links_not_compared in sigchain: "one valid signature vouches for a whole page, whether the hashes link or not"
-        signatures_not_checked in sigchain: "a batch counts as authentic although its signatures do not verify"
         cut_not_heeded in sigchain: "what a forked or removed author wrote above its cut still counts"
         predecessor_not_compared in sigchain: "an entry is appended whose previous hash is another entry's"
-        fork_dropped_silently in sigchain: "the second of two entries for one place is dropped, and everyone keeps what came first"
         first_fork_stays in sigchain: "a proof of a lower fork does not replace a higher one, so the order of proofs decides"
         divergence_ignored in sigchain: "chains that differ below their tips are taken for a slow sync, and nobody looks for the fork"
         fork_story_begins_late in sigchain: "the evidence of a fork starts one entry after it and proves nothing"
@@ -77,8 +80,6 @@ mod list {
         only_one_orphan_released in orphans: "of several entries that wait for one, only the first is let go when it comes"
         orphans_without_bound in orphans: "the buffer of orphans has no quota"
         cut_leaves_orphans_waiting in orphans: "entries that wait for what was cut off wait for ever"
-        parked_looked_at_once in orphans: "entries from the future are looked at once, and then no more"
-        own_entries_can_be_parked in orphans: "a node's own write waits for its own clock, and the next one takes its place in the chain"
         counter_adds_from_zero in values: "an addition to a counter forgets what its author had added before"
         counter_reads_the_winner in values: "a counter is read as its latest write instead of the sum of everybody's"
         set_remove_beats_unseen_add in values: "removing a member of a set also removes additions that the remover had not seen"
@@ -92,41 +93,31 @@ mod list {
         restored_disk_trusted in node: "a node whose disk went back in time writes on at once, over its own chain"
         one_peer_vouches_for_the_disk in node: "a suspect disk counts as whole as soon as one member was heard"
         tips_not_told_to_sync in node: "sync is not told what was written, and finds everybody equal"
-        writes_without_catching_up in node: "a node writes although entries of its own still wait"
         record_position_off_by_one in log: "after a restart the next record takes the place of the last one"
         gap_outlives_its_link in gap_filling: "a peer whose link is gone is still waited for"
         gap_timer_stands_still in gap_filling: "a gap that is due is not moved on, and its timer fires for ever"
         session_never_expires in sync: "a sync session that nobody answers stays open"
         equal_if_as_many_chains in sync: "two nodes count as equal when they hold as many chains"
         last_entry_not_sent in sync: "a range is sent without its last entry"
-        backoff_without_bound in sync: "the pause after a failed session doubles without a bound"
         stalled_transfer_kept in transfer: "pages that were never acknowledged hold the window for ever"
         window_ignored in transfer: "pages are sent as fast as they can be read, without waiting for acknowledgements"
         sent_means_arrived in transfer: "what was once put on a page is never sent again on that link"
         watch_skips_deletes in watch: "a watcher is not told that a key is gone"
-        watch_misses_cuts in watch: "a watcher is not told of what changes when a chain is cut"
         ping_timer_stands_still in failure_detection: "a peer that is due for a question is not asked, and the timer fires for ever"
-        greeting_never_repeated in handshake: "a hello that was lost is not said again"
-        welcome_for_any_greeting in handshake: "an answer to an earlier greeting opens a session"
-        promised_before_durable in election: "a promise leaves before its record is durable"
         promised_to_lower_ballots in election: "a lower ballot is promised after a higher one"
         promised_while_bound in election: "a voter that just answered a leader promises another candidate"
-        restart_forgets_the_lease in election: "after a restart a voter promises at once, though it had answered a leader"
         leads_past_its_lease in election: "a leader that nobody answers goes on leading"
         promise_compares_logs in election: "a voter refuses a candidate whose log is behind, though it alone reaches a quorum"
         own_log_is_enough in election: "a candidate leads with its own log, whatever the promises bring"
         quorum_of_old_members in election: "promises are counted among the members of the candidate's log, not of the one it took over"
         ballot_used_again in election: "a candidate campaigns with the number that it last promised"
         half_is_a_quorum in election: "half of the voters count as a quorum"
-        older_ballots_committed in log_replication: "an entry of an earlier leader is committed by counting its copies"
         appended_before_durable in log_replication: "a follower answers an append before it is durable"
-        own_copy_counts_at_once in log_replication: "a leader counts its own copy before it is durable"
         any_append_truncates in log_replication: "a follower cuts its log to the end of every append, late ones too"
         committed_beyond_the_match in log_replication: "a follower believes the leader's commit for entries it has not compared"
         last_append_not_repeated in log_replication: "a lost append is only noticed by the next one"
         position_not_compared in log_replication: "entries are appended whatever stands before them"
         read_before_its_own_entry in log_replication: "a new leader answers reads before it knows what was committed"
-        two_changes_at_once in log_replication: "members change again before the last change is committed"
         snapshot_keeps_the_tail in log_replication: "a snapshot is taken, and entries that contradict it stay"
     }
 }

@@ -356,9 +356,6 @@ impl Store {
                 continue;
             }
             if self.contradicts(&entry) {
-                if bug!(fork_dropped_silently) {
-                    continue;
-                }
                 // One conflict of an author is as good as many: the first stands lowest.
                 if !conflicts.insert(link.author) {
                     continue;

@@ -189,11 +189,7 @@ impl Log {
         let more = mine > last && after >= self.entries.base().index;
         let blank = self.entries.members().witnesses.contains(&step.cx.me);
         let tail = if more && !blank { self.entries.page(after, false) } else { Vec::new() };
-        let promise = Message::Promise { ballot, last: mine, after, tail };
-        if bug!(promised_before_durable) {
-            return step.fx.send_now(from, promise);
-        }
-        step.fx.send(from, promise);
+        step.fx.send(from, Message::Promise { ballot, last: mine, after, tail });
     }
 
     pub(super) fn refused(&mut self, step: &mut Step<'_>, ballot: Ballot, promised: Ballot) {
@@ -262,9 +258,7 @@ impl Log {
     /// quorum of *them* must have promised. With the members of an older log alone, those of several
     /// changes ago could elect one leader and those of today another.
     fn taken_over(&mut self, step: &mut Step<'_>) {
-        if bug!(quorum_of_old_members) {
-            return self.lead(step);
-        }
+        bug!(quorum_of_old_members => return self.lead(step));
         let (last, commit, me) = (self.entries.last(), self.commit, step.cx.me);
         let may = self.entries.members().leads(&me);
         let voters = self.other_voters(me);

@@ -92,11 +92,8 @@ impl Members {
     /// How many voters decide.
     #[must_use]
     pub fn quorum(&self) -> usize {
-        if bug!(half_is_a_quorum) {
-            self.voters.len().div_ceil(2)
-        } else {
-            self.voters.len() / 2 + 1
-        }
+        bug!(half_is_a_quorum => return self.voters.len().div_ceil(2));
+        self.voters.len() / 2 + 1
     }
 
     /// Whether the node may lead.

@@ -64,9 +64,10 @@ impl Node {
             Some(_) if ahead_ms > MAX_DRIFT_MS => Err(WriteError::ClockAhead { ahead_ms }),
             Some(store) => store.write(&identity, changes, step.cx.wall, &mut outcomes),
         };
-        if bug!(acknowledged_before_written) {
-            step.fx.emit(Event::Written { ticket, result: result.clone() });
-        }
+        bug!(acknowledged_before_written => step.fx.emit(Event::Written {
+            ticket,
+            result: result.clone()
+        }));
         let mut summary = self.record(step, outcomes, me);
         self.pass_on(step, core::mem::take(&mut summary.news), me);
         self.settle_members(step, &summary);
@@ -167,7 +168,7 @@ impl Node {
         let mut outcomes = Vec::new();
         if let Some(store) = &mut self.store {
             store.unpark(step.cx.wall, &mut outcomes);
-            let parked = store.orphans().parked() > 0 && !bug!(parked_looked_at_once);
+            let parked = store.orphans().parked() > 0;
             self.unpark_at = parked.then(|| step.cx.now.after_ms(UNPARK_MS));
         }
         let me = self.id();

@@ -199,7 +199,7 @@ impl Store {
             State::Removed => return Err(WriteError::Removed),
             State::Forked => return Err(WriteError::Forked),
         }
-        if self.orphans.of(author, 0).next().is_some() && !bug!(writes_without_catching_up) {
+        if self.orphans.of(author, 0).next().is_some() {
             // Entries of one's own that wait for others: the next place in the chain is taken.
             return Err(WriteError::CatchingUp);
         }
@@ -323,9 +323,7 @@ impl Store {
     /// What `author` has added to the counter at `key` so far, earlier operations of the same write
     /// included; zero once the counter reads as deleted.
     fn own_total(&self, author: NodeId, key: &[u8], earlier: &[Op<'_>]) -> i64 {
-        if bug!(counter_adds_from_zero) {
-            return 0;
-        }
+        bug!(counter_adds_from_zero => return 0);
         let in_this_write = earlier.iter().rev().find_map(|op| match op {
             Op::Add { key: of, total, .. } if *of == key => Some(*total),
             Op::Delete { key: of } if *of == key => Some(0),

@@ -299,9 +299,7 @@ impl Sync {
     fn tick(&mut self, scope: &mut Scope<'_>) {
         let now = scope.cx.now;
         for peer in self.peers.values_mut().filter(|peer| peer.status.linked) {
-            if bug!(session_never_expires) {
-                continue;
-            }
+            bug!(session_never_expires => continue);
             let ours = peer.ours.take_if(|session| session.expires <= now).is_some();
             let theirs = peer.theirs.take_if(|session| session.expires <= now).is_some();
             if ours || theirs {
@@ -455,10 +453,8 @@ impl Peer {
     }
 
     fn fail(&mut self, scope: &mut Scope<'_>, reason: Reason) {
-        let doublings =
-            self.status.failures.min(16) * if bug!(backoff_without_bound) { 3 } else { 1 };
-        let most_ms = if bug!(backoff_without_bound) { u64::MAX / 2_000 } else { BACKOFF_MAX_MS };
-        self.due = scope.after_about((BACKOFF_MIN_MS << doublings).min(most_ms));
+        let doublings = self.status.failures.min(16);
+        self.due = scope.after_about((BACKOFF_MIN_MS << doublings).min(BACKOFF_MAX_MS));
         self.again = false;
         self.status.failures = self.status.failures.saturating_add(1);
         self.status.failed += 1;

@@ -1,5 +1,7 @@
 //! `quorate sim`: the scenarios, many seeds of them, one again, and one made smaller.
 
+mod bugs;
+mod explore;
 mod list;
 mod replay;
 mod run;
@@ -25,6 +27,10 @@ pub(crate) enum SimCommand {
     Replay(replay::ReplayArgs),
     /// Make a failing seed as small as it goes, as a capsule: a file that replays on its own
     Shrink(shrink::ShrinkArgs),
+    /// Search by forking runs where they first reached a mark, beside plain seeds
+    Explore(explore::ExploreArgs),
+    /// The planted bugs, and how many seeds it took to find each
+    Bugs,
 }
 
 /// Runs one of the commands.
@@ -34,6 +40,8 @@ pub(crate) fn run(command: SimCommand, json: bool) -> Result<(), Failure> {
         SimCommand::Run(args) => run::run(&args, json),
         SimCommand::Replay(args) => replay::run(&args, json),
         SimCommand::Shrink(args) => shrink::run(&args, json),
+        SimCommand::Explore(args) => explore::run(&args, json),
+        SimCommand::Bugs => bugs::run(json),
     }
 }
 

@@ -1,0 +1,47 @@
+//! Every planted bug is found, and nothing is found where none is planted.
+
+use std::collections::BTreeMap;
+
+use quorate_core::planted::ALL;
+use quorate_planted::{SEEDS_MAX, hunt, hunt_in};
+use quorate_scenarios::planted;
+
+/// First where it was found before, which is quick; a change of behaviour may have moved it, so then
+/// everywhere.
+#[test]
+fn every_planted_bug_is_found() {
+    let kept: BTreeMap<_, _> = planted().map(|bug| (bug.name, bug)).collect();
+    let mut missed = Vec::new();
+    for (bug, name, ..) in ALL {
+        let known = kept.get(name);
+        let again = known.and_then(|known| hunt_in(Some(*bug), known.scenario, known.seeds + 20));
+        if again.or_else(|| hunt(*bug, SEEDS_MAX)).is_none() {
+            missed.push(*name);
+        }
+    }
+    assert_eq!(missed, [""; 0], "the simulator does not find these planted bugs any more");
+}
+
+#[test]
+fn what_finds_them_finds_nothing_else() {
+    let mut seeds: BTreeMap<&str, u64> = BTreeMap::new();
+    for bug in planted() {
+        let most = seeds.entry(bug.scenario).or_default();
+        *most = bug.seeds.max(*most);
+    }
+    for (scenario, seeds) in seeds {
+        let found = hunt_in(None, scenario, seeds);
+        assert!(found.is_none(), "{scenario}: {found:?}");
+    }
+}
+
+#[test]
+fn the_table_names_every_bug_and_no_other() {
+    let listed: Vec<&str> = ALL.iter().map(|(_, name, ..)| *name).collect();
+    let kept: Vec<&str> = planted().map(|bug| bug.name).collect();
+    assert_eq!(kept, listed, "`cargo run -p quorate-planted` writes the table");
+    assert!(listed.len() >= 40);
+    let mut seeds: Vec<u64> = planted().map(|bug| bug.seeds).collect();
+    seeds.sort_unstable();
+    assert!(seeds[seeds.len() / 2] <= 100 && seeds[seeds.len() - 1] <= SEEDS_MAX);
+}
