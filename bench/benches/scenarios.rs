@@ -67,7 +67,7 @@ fn forks() {
         sim.advance(SimTime(secs(30)));
         let applied =
             sim.view().machine(4).and_then(|actor| actor.node.store()).expect("joined").applied();
-        assert!(applied as u64 >= entries, "{applied} of {entries} have arrived");
+        assert!(applied >= entries, "{applied} of {entries} have arrived");
         const FORKS: u32 = 2_000;
         let mut rates: Vec<f64> = (0..7)
             .map(|_| {
