@@ -3,7 +3,7 @@
 //! A space-time diagram: each node is a line, each message an arrow from where it was sent to where
 //! it arrived or was lost. [`html`] writes the run as columns of numbers (`Run`) into a page of
 //! files beside this one: `page.html`, `page.css`, and the scripts, which depend on nothing. What
-//! the scripts need not find out again is found out here: how long each fault held ([`bands`]),
+//! the scripts need not find out again is found out here: how long each fault held (`bands`),
 //! which event failed, and how much text there is room for.
 
 mod bands;
