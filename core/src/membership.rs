@@ -21,17 +21,20 @@
 //!
 //! A removal is for good. Who comes back comes back with a new key.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hash::Hash;
 use crate::machine::NodeId;
 
 /// The most members a mesh can have. Of the invitations beyond that, those farthest from the founder
 /// have no effect, and among equals those of the highest ids.
 pub const MAX_MEMBERS: usize = 100_000;
+/// The most nodes that one member can invite: its later invitations have no effect. Whoever invites
+/// thousands of its own making crowds out nobody nearer the founder, and goes, with all of them, by one
+/// removal.
+pub const MAX_GUESTS: u32 = 10_000;
 
 /// An invitation or a removal, as an entry states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +47,18 @@ pub enum Act {
         node: NodeId,
         /// The last place of its chain that counts.
         height: u64,
-        /// The hash there.
-        hash: Hash,
     },
+}
+
+/// What a statement does to the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// Nothing, as things stand.
+    Nothing,
+    /// It admits this node, and that is all.
+    Admitted(NodeId),
+    /// Perhaps much: they are to be computed anew.
+    Recount,
 }
 
 /// A member, or one that was.
@@ -77,7 +89,14 @@ pub enum State {
 #[derive(Clone, Debug)]
 pub struct Membership {
     founder: NodeId,
+    /// The lowest forked place of each author that has one.
+    forks: BTreeMap<NodeId, u64>,
     acts: BTreeMap<(NodeId, u64, u16), Act>,
+    /// How many nodes each author has invited, and which.
+    guests: BTreeMap<NodeId, u32>,
+    invited: BTreeSet<(NodeId, NodeId)>,
+    /// Whom anybody has ever removed, with effect or not.
+    targets: BTreeSet<NodeId>,
     members: BTreeMap<NodeId, Member>,
 }
 
@@ -85,9 +104,16 @@ impl Membership {
     /// The mesh of a new store: the founder alone.
     #[must_use]
     pub fn new(founder: NodeId) -> Membership {
-        let mut membership =
-            Membership { founder, acts: BTreeMap::new(), members: BTreeMap::new() };
-        membership.evaluate(&BTreeMap::new());
+        let mut membership = Membership {
+            founder,
+            forks: BTreeMap::new(),
+            acts: BTreeMap::new(),
+            guests: BTreeMap::new(),
+            invited: BTreeSet::new(),
+            targets: BTreeSet::new(),
+            members: BTreeMap::new(),
+        };
+        membership.evaluate();
         membership
     }
 
@@ -97,9 +123,63 @@ impl Membership {
         self.founder
     }
 
-    /// Takes note of what the entry at (`author`, `seq`) states in its operation number `op`.
-    pub fn note(&mut self, author: NodeId, seq: u64, op: u16, act: Act) {
+    /// Takes note of what the entry at (`author`, `seq`) states in its operation number `op`. An
+    /// author's statements are noted in the order of its chain.
+    ///
+    /// Nearly every statement is an invitation of somebody new, or repeats what is known: those cost the
+    /// same however many members there are. The others are rare, and computed anew by
+    /// [`Membership::evaluate`].
+    pub fn note(&mut self, author: NodeId, seq: u64, op: u16, act: Act) -> Noted {
+        if let Act::Invite(node) = act {
+            let guests = self.guests.entry(author).or_default();
+            if *guests >= MAX_GUESTS || !self.invited.insert((author, node)) {
+                return Noted::Nothing;
+            }
+            *guests += 1;
+        }
         self.acts.insert((author, seq, op), act);
+        let by = self.members.get(&author).copied();
+        let counts = |by: &Member| by.limit.is_none_or(|limit| seq <= limit);
+        match (act, by.filter(counts)) {
+            (Act::Invite(node), Some(by)) => self.note_guest(author, by.depth + 1, node),
+            (Act::Invite(_), None) => Noted::Nothing,
+            (Act::Remove { node, height }, by) => {
+                self.targets.insert(node);
+                let of = self.members.get(&node);
+                let (Some(by), Some(of)) = (by, of) else { return Noted::Nothing };
+                let lowers = of.limit.is_none_or(|limit| height < limit);
+                let moot = of.state == State::Removed && !lowers && author != node;
+                if moot || (author != node && by.depth >= of.depth) {
+                    return Noted::Nothing;
+                }
+                Noted::Recount
+            }
+        }
+    }
+
+    /// An invitation that counts, to depth `depth`.
+    fn note_guest(&mut self, author: NodeId, depth: u32, node: NodeId) -> Noted {
+        if let Some(known) = self.members.get(&node) {
+            let nearer = (depth, author) < (known.depth, known.invited_by);
+            return if nearer && node != self.founder { Noted::Recount } else { Noted::Nothing };
+        }
+        let first = (node, 0, 0)..=(node, u64::MAX, u16::MAX);
+        let plain = self.acts.range(first).next().is_none()
+            && (!self.targets.contains(&node) || bug!(evaluation_skipped_for_guests))
+            && !self.forks.contains_key(&node)
+            && self.members.len() < MAX_MEMBERS;
+        if !plain {
+            return Noted::Recount;
+        }
+        let (limit, state) = (None, State::Active);
+        self.members.insert(node, Member { depth, invited_by: author, limit, state });
+        Noted::Admitted(node)
+    }
+
+    /// Takes note that `author` signed two entries for the place `seq`, and none below. To be followed by
+    /// [`Membership::evaluate`].
+    pub fn forked(&mut self, author: NodeId, seq: u64) {
+        self.forks.insert(author, seq);
     }
 
     /// The member `node`, active or not; `None` if it was never invited.
@@ -130,15 +210,15 @@ impl Membership {
         }
     }
 
-    /// Computes the members anew. `forks` has the lowest forked place of each author that has one.
-    pub fn evaluate(&mut self, forks: &BTreeMap<NodeId, u64>) {
+    /// Computes the members anew, and returns those that stand otherwise than before.
+    pub fn evaluate(&mut self) -> Vec<NodeId> {
         let mut members: BTreeMap<NodeId, Member> = BTreeMap::new();
         let mut removals: BTreeMap<NodeId, u64> = BTreeMap::new();
         let mut level = alloc::vec![(self.founder, self.founder)];
         let mut depth = 0;
         while !level.is_empty() {
             for (node, invited_by) in &level {
-                let limit = self.limit(node, removals.get(node), forks.get(node));
+                let limit = self.limit(node, removals.get(node), self.forks.get(node));
                 let (limit, state) = limit;
                 members.insert(*node, Member { depth, invited_by: *invited_by, limit, state });
             }
@@ -149,7 +229,7 @@ impl Membership {
                         Act::Invite(node) if !members.contains_key(&node) => {
                             next.entry(node).or_insert(*author);
                         }
-                        Act::Remove { node, height, .. } if !members.contains_key(&node) => {
+                        Act::Remove { node, height } if !members.contains_key(&node) => {
                             let lowest = removals.entry(node).or_insert(height);
                             *lowest = height.min(*lowest);
                         }
@@ -160,7 +240,11 @@ impl Membership {
             level = next.into_iter().take(MAX_MEMBERS - members.len()).collect();
             depth += 1;
         }
-        self.members = members;
+        let before = core::mem::replace(&mut self.members, members);
+        let everyone: BTreeSet<&NodeId> = before.keys().chain(self.members.keys()).collect();
+        let moved =
+            everyone.into_iter().filter(|node| before.get(*node) != self.members.get(*node));
+        moved.copied().collect()
     }
 
     /// The place above which `node` does not count, given what its seniors and its forks say.
@@ -209,7 +293,7 @@ mod tests {
     }
 
     fn remove(n: u8, height: u64) -> Act {
-        Act::Remove { node: node(n), height, hash: Hash::ZERO }
+        Act::Remove { node: node(n), height }
     }
 
     /// A mesh founded by 0 from statements (author, seq, act).
@@ -218,7 +302,7 @@ mod tests {
         for (author, seq, act) in acts {
             membership.note(node(*author), *seq, 0, *act);
         }
-        membership.evaluate(&BTreeMap::new());
+        membership.evaluate();
         membership
     }
 
@@ -268,9 +352,25 @@ mod tests {
     #[test]
     fn a_fork_limits_and_says_so() {
         let mut mesh = mesh(&[(0, 1, Act::Invite(node(1)))]);
-        mesh.evaluate(&BTreeMap::from([(node(1), 7)]));
+        mesh.forked(node(1), 7);
+        assert_eq!(mesh.evaluate(), [node(1)]);
         let member = mesh.get(&node(1)).unwrap();
         assert_eq!((member.limit, member.state), (Some(6), State::Forked));
+    }
+
+    #[test]
+    fn one_member_invites_no_more_than_its_share() {
+        let mut mesh = mesh(&[(0, 1, Act::Invite(node(1)))]);
+        for n in 0..=MAX_GUESTS {
+            let mut id = [9; 32];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            mesh.note(node(1), u64::from(n) + 1, 0, Act::Invite(NodeId(id)));
+        }
+        assert_eq!(mesh.iter().count(), 2 + MAX_GUESTS as usize);
+        let again = Act::Invite(node(2));
+        assert_eq!(mesh.note(node(1), 20_000, 0, again), Noted::Nothing, "it has invited enough");
+        assert_eq!(mesh.note(node(0), 2, 0, again), Noted::Admitted(node(2)), "its host has not");
+        assert_eq!(mesh.note(node(0), 3, 0, again), Noted::Nothing, "said twice");
     }
 
     proptest! {
@@ -289,11 +389,19 @@ mod tests {
             acts.sort_by_key(|(author, seq, _)| (*author, *seq));
             acts.dedup_by_key(|(author, seq, _)| (*author, *seq));
             let forward = mesh(&acts);
-            acts.reverse();
+            // Chain by chain, the last author first, and with as little computing as they ask for.
+            acts.sort_by_key(|(author, seq, _)| (core::cmp::Reverse(*author), *seq));
             let mut backward = Membership::new(node(0));
             for (author, seq, act) in &acts {
-                backward.note(node(*author), *seq, 0, *act);
-                backward.evaluate(&BTreeMap::new());
+                let before = backward.members.clone();
+                match backward.note(node(*author), *seq, 0, *act) {
+                    Noted::Nothing => prop_assert_eq!(&before, &backward.members),
+                    Noted::Admitted(guest) => prop_assert!(!before.contains_key(&guest)),
+                    Noted::Recount => drop(backward.evaluate()),
+                }
+                let shown = backward.members.clone();
+                prop_assert_eq!(backward.evaluate(), []);
+                prop_assert_eq!(shown, backward.members.clone());
             }
             prop_assert_eq!(&forward.members, &backward.members);
             prop_assert!(forward.is_active(&node(0)) || forward.get(&node(0)).unwrap().limit.is_some());

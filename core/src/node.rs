@@ -518,6 +518,13 @@ impl Machine for Node {
                 store.unpark(wall, &mut outcomes);
                 store.restore_position(position);
             }
+            (Body::Waived(_), Some(store)) if bug!(waivers_forgotten) => {
+                store.restore_position(position);
+            }
+            (Body::Waived(link), Some(store)) => {
+                store.waive(&link.author, link.seq, wall, &mut outcomes);
+                store.restore_position(position);
+            }
             (Body::Proof(proof), Some(store)) => {
                 outcomes = store.restore_proof(proof, position, wall);
             }

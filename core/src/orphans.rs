@@ -55,7 +55,7 @@ pub struct Orphan {
     /// What it waits for.
     pub wait: Wait,
     /// Whether it stood in the log above a damaged record: it was applied once, so neither quotas nor
-    /// time may take it away.
+    /// time may take it away. Its citations are waived in time like anybody's.
     pub sheltered: bool,
 }
 
@@ -76,6 +76,7 @@ pub struct Orphans {
     by_author: BTreeMap<NodeId, usize>,
     by_peer: BTreeMap<NodeId, usize>,
     bytes: usize,
+    counted: usize,
     oldest: Option<Time>,
     expired: u64,
     evicted: u64,
@@ -133,6 +134,7 @@ impl Orphans {
         let header = orphan.entry.header();
         let key = (header.author, header.seq);
         assert!(!self.orphans.contains_key(&key), "a place is taken once");
+        self.oldest = Some(self.oldest.map_or(orphan.since, |oldest| oldest.min(orphan.since)));
         if orphan.sheltered {
             self.waiting.insert((orphan.wait, key.0, key.1), ());
             self.orphans.insert(key, orphan);
@@ -146,7 +148,7 @@ impl Orphans {
         *self.by_peer.entry(orphan.from).or_default() += 1;
         self.bytes += orphan.entry.bytes().len();
         self.waiting.insert((orphan.wait, key.0, key.1), ());
-        self.oldest = Some(self.oldest.map_or(orphan.since, |oldest| oldest.min(orphan.since)));
+        self.counted += 1;
         let from = orphan.from;
         self.orphans.insert(key, orphan);
         let mut dropped = Vec::new();
@@ -180,17 +182,30 @@ impl Orphans {
         self.take((of, seq))
     }
 
-    /// Hands back a parked entry whose time has come.
-    pub fn unparked(&mut self, due: impl Fn(&Entry) -> bool) -> Option<Orphan> {
-        let key = self
+    /// Hands back the parked entries whose time has come.
+    pub fn unparked(&mut self, due: impl Fn(&Entry) -> bool) -> Vec<Orphan> {
+        let keys: Vec<(NodeId, u64)> = self
             .waiting_for(Wait::Clock)
-            .find(|key| self.orphans.get(key).is_some_and(|orphan| due(&orphan.entry)))?;
-        self.take(key)
+            .filter(|key| self.orphans.get(key).is_some_and(|orphan| due(&orphan.entry)))
+            .collect();
+        keys.into_iter().filter_map(|key| self.take(key)).collect()
     }
 
     /// Takes out a given orphan.
     pub fn remove(&mut self, author: NodeId, seq: u64) -> Option<Orphan> {
         self.take((author, seq))
+    }
+
+    /// The entries that have waited too long for another author's, by author and place: they are to be
+    /// applied without.
+    #[must_use]
+    pub fn overdue(&self, now: Time) -> Vec<(NodeId, u64)> {
+        bug!(citations_waited_for_for_ever => return Vec::new());
+        let old = |key: &(NodeId, u64), orphan: &Orphan| {
+            matches!(orphan.wait, Wait::Place(of, _) if of != key.0)
+                && orphan.since.after_ms(ORPHAN_TTL_MS) <= now
+        };
+        self.orphans.iter().filter(|(key, orphan)| old(key, orphan)).map(|(key, _)| *key).collect()
     }
 
     /// Drops what has been here too long; returns the log positions.
@@ -207,8 +222,11 @@ impl Orphans {
             .filter_map(|key| self.take(key))
             .map(|orphan| orphan.position)
             .collect();
-        let mortal = self.orphans.values().filter(|orphan| !orphan.sheltered);
-        self.oldest = mortal.map(|orphan| orphan.since).min();
+        let ends = |(key, orphan): &(&(NodeId, u64), &Orphan)| {
+            let cites = matches!(orphan.wait, Wait::Place(of, _) if of != key.0);
+            !orphan.sheltered || cites
+        };
+        self.oldest = self.orphans.iter().filter(ends).map(|(_, orphan)| orphan.since).min();
         dropped
     }
 
@@ -235,6 +253,7 @@ impl Orphans {
         let bytes: usize = counted().map(|orphan| orphan.entry.bytes().len()).sum();
         assert_eq!(self.bytes, bytes, "the orphans' bytes are counted");
         assert_eq!(self.orphans.len(), self.waiting.len(), "every orphan waits for one thing");
+        assert_eq!(self.counted, counted().count());
         assert_eq!(self.by_author.values().sum::<usize>(), counted().count());
         assert_eq!(self.by_peer.values().sum::<usize>(), counted().count());
         assert!(counted().count() <= MAX_ORPHANS && self.bytes <= MAX_ORPHAN_BYTES);
@@ -265,7 +284,7 @@ impl Orphans {
                 self.orphans.iter().filter(|(_, orphan)| !orphan.sheltered && orphan.from == peer);
             return theirs.max_by_key(|((_, seq), _)| *seq).map(|(key, _)| *key);
         }
-        if self.by_author.values().sum::<usize>() > MAX_ORPHANS || self.bytes > MAX_ORPHAN_BYTES {
+        if self.counted > MAX_ORPHANS || self.bytes > MAX_ORPHAN_BYTES {
             let (most, _) = self.by_author.iter().max_by_key(|(_, count)| **count)?;
             return self.highest_of(*most);
         }
@@ -285,6 +304,7 @@ impl Orphans {
             return Some(orphan);
         }
         self.bytes -= orphan.entry.bytes().len();
+        self.counted -= 1;
         release(&mut self.by_author, key.0);
         release(&mut self.by_peer, orphan.from);
         Some(orphan)

@@ -111,6 +111,8 @@ pub enum Outcome {
     Parked(Link),
     /// Entries that waited for the wall clock were let go at this reading of it: persist that.
     Released(WallTime),
+    /// An entry waited too long for what it cites, and takes effect without: persist that.
+    Waived(Link),
     /// An entry was refused.
     Refused {
         /// Which.
@@ -172,13 +174,24 @@ pub struct Store {
     dag: Dag,
     membership: Membership,
     orphans: Orphans,
-    forks: BTreeMap<NodeId, (Fork, ForkProof)>,
+    forks: BTreeMap<NodeId, Proven>,
     clock: Clock,
     next_position: u64,
     applied: u64,
     moved_tips: BTreeSet<NodeId>,
     /// Entries from the log whose author is not known, because the log is damaged where it was invited.
     strays: Vec<Incoming>,
+}
+
+/// A fork, and what proves it.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    /// What is proven.
+    pub fork: Fork,
+    /// The proof.
+    pub proof: ForkProof,
+    /// The position of its record in the log.
+    pub position: u64,
 }
 
 /// What brought a batch, and when: the outside that decisions depend on.
@@ -254,7 +267,7 @@ impl Store {
 
     /// The proven forks, the lowest of each author.
     #[must_use]
-    pub fn forks(&self) -> &BTreeMap<NodeId, (Fork, ForkProof)> {
+    pub fn forks(&self) -> &BTreeMap<NodeId, Proven> {
         &self.forks
     }
 
@@ -364,7 +377,7 @@ impl Store {
                 out.push(Outcome::Conflict { author: link.author, seq: link.seq, theirs });
                 continue;
             }
-            let incoming = Incoming { entry, from, since: now, position: None, sheltered: false };
+            let incoming = Incoming::new(entry, from, now);
             self.settle(VecDeque::from([incoming]), wall, out);
         }
     }
@@ -383,8 +396,9 @@ impl Store {
         self.next_position = position + u64::from(!bug!(record_position_off_by_one));
         if !self.has(&entry) && !self.contradicts(&entry) {
             let from = entry.header().author;
+            let position = Some(position);
             let incoming =
-                Incoming { entry, from, since: Time::ZERO, position: Some(position), sheltered };
+                Incoming { position, sheltered, ..Incoming::new(entry, from, Time::ZERO) };
             self.settle(VecDeque::from([incoming]), wall, &mut out);
         }
         out
@@ -418,19 +432,36 @@ impl Store {
     /// Lets go what was parked and is no longer from the future.
     pub fn unpark(&mut self, wall: WallTime, out: &mut Vec<Outcome>) {
         let due = |entry: &Entry| !entry.header().hlc.is_future(wall);
-        let mut queue = VecDeque::new();
-        while let Some(orphan) = self.orphans.unparked(due) {
-            queue.push_back(Incoming::again(orphan));
-        }
+        let queue: VecDeque<Incoming> =
+            self.orphans.unparked(due).into_iter().map(Incoming::again).collect();
         if !queue.is_empty() {
             out.push(Outcome::Released(wall));
             self.settle(queue, wall, out);
         }
     }
 
-    /// Drops orphans whose time is up.
-    pub fn expire(&mut self, now: Time, out: &mut Vec<Outcome>) {
+    /// Applies the orphans that have waited too long for what they cite, and drops the others whose
+    /// time is up.
+    ///
+    /// To cite is to say what one's writes replace; to wait for it is a courtesy to the reader, who is
+    /// shown causes before effects. It cannot be a duty: whether a citation can be met depends on who is a
+    /// member and where chains are cut, which changes, so one node may have had nothing to wait for where
+    /// another would wait for ever.
+    pub fn expire(&mut self, now: Time, wall: WallTime, out: &mut Vec<Outcome>) {
+        for (author, seq) in self.orphans.overdue(now) {
+            self.waive(&author, seq, wall, out);
+        }
         out.extend(self.orphans.expire(now).into_iter().map(Outcome::Forgotten));
+    }
+
+    /// Applies the orphan of `author` at `seq`, if it is there still, and those that wait for it, without
+    /// what they cite.
+    pub fn waive(&mut self, author: &NodeId, seq: u64, wall: WallTime, out: &mut Vec<Outcome>) {
+        if let Some(orphan) = self.orphans.remove(*author, seq) {
+            out.push(Outcome::Waived(orphan.entry.link()));
+            let incoming = Incoming { waived: true, ..Incoming::again(orphan) };
+            self.settle(VecDeque::from([incoming]), wall, out);
+        }
     }
 
     /// Takes a proof of a fork, from a peer or assembled here.
@@ -446,13 +477,16 @@ impl Store {
     ) -> Result<(), ProofError> {
         let fork = proof.check(self.id, self.verify)?;
         let known = self.forks.get(&fork.author);
-        let known = known.is_some_and(|(known, _)| known.seq <= fork.seq || bug!(first_fork_stays));
+        let known = known.is_some_and(|of| of.fork.seq <= fork.seq || bug!(first_fork_stays));
         if known || self.membership.get(&fork.author).is_none() {
             return Ok(());
         }
-        self.forks.insert(fork.author, (fork, proof.clone()));
         let position = self.take_position();
+        let proven = Proven { fork, proof: proof.clone(), position };
+        let superseded = self.forks.insert(fork.author, proven);
+        self.membership.forked(fork.author, fork.seq);
         out.push(Outcome::Forked { fork, position, proof });
+        out.extend(superseded.map(|of| Outcome::Forgotten(of.position)));
         let mut queue = VecDeque::new();
         self.recount_members(&mut queue, out);
         self.settle(queue, wall, out);

@@ -78,12 +78,31 @@ impl Found {
 /// Reads `key`.
 #[must_use]
 pub fn read(dag: &Dag, key: &[u8]) -> Reading {
-    let from = SlotName::value(key);
-    let prefix = SlotName::prefix(key);
-    let slots = dag.slots_from(from.as_bytes()).take_while(|(name, _)| {
-        name.strip_prefix(&prefix[..]).is_some_and(|rest| matches!(rest, [0, 1 | 2, ..]))
-    });
-    read_slots(slots)
+    read_slots(slots(dag, &SlotName::value(key), &SlotName::prefix(key)))
+}
+
+/// The type of what `key` holds; `None` for nothing. Unlike [`read`] it stops at a set's first member.
+#[must_use]
+pub fn kind(dag: &Dag, key: &[u8]) -> Option<Type> {
+    match dag.heads(&SlotName::value(key)).first().map(|winner| winner.kind) {
+        Some(Kind::Put) => return Some(Type::Register),
+        Some(Kind::Add) => return Some(Type::Counter),
+        _ => {}
+    }
+    let (from, prefix) = (SlotName::value(key), SlotName::prefix(key));
+    let mut heads = slots(dag, &from, &prefix).flat_map(|(_, heads)| heads);
+    heads.any(|head| head.kind == Kind::SetAdd).then_some(Type::Set)
+}
+
+/// The slots of the key whose value's slot is `from`.
+fn slots<'a>(
+    dag: &'a Dag,
+    from: &'a SlotName,
+    prefix: &'a [u8],
+) -> impl Iterator<Item = (&'a [u8], &'a [Write])> {
+    dag.slots_from(from.as_bytes()).take_while(move |(name, _)| {
+        name.strip_prefix(prefix).is_some_and(|rest| matches!(rest, [0, 1 | 2, ..]))
+    })
 }
 
 /// The keys from `from` on that start with `prefix`, in order, with what each holds. Keys that hold

@@ -1,7 +1,7 @@
 //! What a dishonest member says: entries that no honest node would write, made with its real key.
 
 use bytes::Bytes;
-use quorate_core::entry::{Draft, Entry, Op};
+use quorate_core::entry::{Draft, Entry, Link, Op};
 use quorate_core::hash::Hash;
 use quorate_core::hlc::{Hlc, MAX_DRIFT_MS};
 use quorate_core::identity::Identity;
@@ -28,6 +28,8 @@ pub enum Lie {
     Strangers(u64),
     /// Entries of another store.
     OtherStore,
+    /// An entry that cites a place of the last node's chain which that never wrote, and one upon it.
+    CiteNothing,
 }
 
 /// Where a liar's own chain ends, and what time it is there.
@@ -48,8 +50,13 @@ pub(crate) struct Pen<'a> {
 impl Pen<'_> {
     /// The entry at `seq` upon `prev`, at `hlc`.
     fn entry(&self, seq: u64, prev: Hash, hlc: Hlc, value: &str) -> Entry {
+        self.citing(Vec::new(), seq, prev, hlc, value)
+    }
+
+    /// The same, citing `parents`.
+    fn citing(&self, parents: Vec<Link>, seq: u64, prev: Hash, hlc: Hlc, value: &str) -> Entry {
         let ops = [Op::Put { key: b"k0", value: value.as_bytes() }];
-        let (store, parents) = (self.place.store, Vec::new());
+        let store = self.place.store;
         let draft = Draft { store, seq, prev, parents, hlc, ops: &ops };
         Entry::sign(self.identity, draft).expect("a small entry")
     }
@@ -120,6 +127,15 @@ impl Pen<'_> {
                 let place = Place { store: Hash([0xbb; 32]), ..self.place };
                 let pen = Pen { identity: self.identity, place };
                 everyone(vec![news(&pen.run(1, "other"))])
+            }
+            Lie::CiteNothing => {
+                let Place { height, hash, hlc, wall, .. } = self.place;
+                let hlc = hlc.max(Hlc::at(wall)).0;
+                let author = *others.last().expect("a liar is not alone");
+                let nothing = Link { author, seq: 900, hash: Hash([0xcc; 32]) };
+                let cites = self.citing(vec![nothing], height + 1, hash, Hlc(hlc + 1), "cites");
+                let next = self.entry(height + 2, cites.hash(), Hlc(hlc + 2), "next");
+                everyone(vec![news(&[cites, next])])
             }
         }
     }

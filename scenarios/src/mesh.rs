@@ -53,10 +53,11 @@ pub enum Op {
 }
 
 /// What a scenario expects of its mesh.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expect {
-    /// A chain may be cut: somebody forks, or is removed.
-    pub cuts: bool,
+    /// Whose chains may be cut: who may fork, or be removed, or be known only through one of those.
+    /// Who is removed indeed, as the founder sees it in the end, need not end equal.
+    pub cut: BTreeSet<usize>,
     /// This author must be proven to have forked, everywhere.
     pub forked: Option<usize>,
     /// Entries may still be parked in the end.
@@ -77,8 +78,6 @@ pub struct Mesh {
     pub suspicious: bool,
     /// Who lies; liars need not end equal.
     pub liars: BTreeSet<usize>,
-    /// Who is removed, and need not end equal.
-    pub removed: BTreeSet<usize>,
     /// What must hold in the end.
     pub expect: Expect,
     /// Nodes that never start.
@@ -86,10 +85,10 @@ pub struct Mesh {
     founding: Founding,
     identities: Arc<[Identity]>,
     /// What was added to each counter by writes that were acknowledged, and how many additions were
-    /// never answered.
+    /// never answered, or may have been cut off.
     counted: BTreeMap<Bytes, (i64, u32)>,
     /// The additions that wait for an answer, by ticket.
-    adding: BTreeMap<u64, (Bytes, i64)>,
+    adding: BTreeMap<u64, Vec<(Bytes, i64)>>,
     /// The last acknowledged write of each node, and all of them.
     last: Vec<Option<Link>>,
     acknowledged: CowVec<Link>,
@@ -115,7 +114,6 @@ impl Mesh {
             ops_from: SimTime::secs(3),
             suspicious: false,
             liars: BTreeSet::new(),
-            removed: BTreeSet::new(),
             expect: Expect::default(),
             absent: BTreeSet::new(),
             founding,
@@ -132,6 +130,16 @@ impl Mesh {
         }
     }
 
+    /// The change that admits `guest`.
+    pub(crate) fn invitation(&self, guest: usize) -> Change {
+        Change::Invite { node: self.identities[guest].id() }
+    }
+
+    /// The change that removes `member`.
+    pub(crate) fn removal(&self, member: usize) -> Change {
+        Change::Remove { node: self.identities[member].id() }
+    }
+
     /// The number of a node, for people.
     #[must_use]
     pub fn name(&self, id: &NodeId) -> Option<String> {
@@ -140,11 +148,16 @@ impl Mesh {
         Some(format!("node {node}{role}"))
     }
 
-    /// A random operation.
+    /// A random operation: mostly one change, now and then several at once.
     fn draw(&self, rng: &mut Rng) -> Op {
+        let count = if rng.below(6) == 0 { 2 + rng.below(3) } else { 1 };
+        Op::Write((0..count).map(|_| self.change(rng)).collect())
+    }
+
+    fn change(&self, rng: &mut Rng) -> Change {
         let name = |kind: &str, n: u64| Bytes::from(format!("{kind}{n}"));
         let key = rng.below(self.keys);
-        let change = match rng.below(10) {
+        match rng.below(10) {
             0..5 => {
                 let value = Bytes::from(rng.next_u64().to_string());
                 Change::Put { key: name("k", key), value }
@@ -153,16 +166,22 @@ impl Mesh {
             6 => Change::Add { key: name("c", key), delta: rng.below(9) as i64 - 4 },
             7 | 8 => Change::SetAdd { key: name("s", key), member: name("m", rng.below(3)) },
             _ => Change::SetRemove { key: name("s", key), member: name("m", rng.below(3)) },
-        };
-        Op::Write(vec![change])
+        }
     }
 
-    fn write(&mut self, cx: &mut HostCx<'_, Self>, changes: Vec<Change>) {
+    fn write(&mut self, node: usize, cx: &mut HostCx<'_, Self>, changes: Vec<Change>) {
         self.tickets += 1;
         let ticket = self.tickets;
-        if let [Change::Add { key, delta }] = &changes[..] {
-            self.adding.insert(ticket, (key.clone(), *delta));
-            self.counted.entry(key.clone()).or_default().1 += 1;
+        for change in &changes {
+            if let Change::Add { key, delta } = change {
+                let mut unanswered = 1;
+                if self.expect.cut.contains(&node) {
+                    // Nobody can say whether it will count: this key is never checked.
+                    unanswered += 1;
+                }
+                self.adding.entry(ticket).or_default().push((key.clone(), *delta));
+                self.counted.entry(key.clone()).or_default().1 += unanswered;
+            }
         }
         if !cx.command(Ask::Node(Command::Write { ticket, changes })) {
             self.answered(ticket, false);
@@ -171,7 +190,7 @@ impl Mesh {
 
     /// A write was answered, or refused, or never reached a node.
     fn answered(&mut self, ticket: u64, done: bool) {
-        if let Some((key, delta)) = self.adding.remove(&ticket) {
+        for (key, delta) in self.adding.remove(&ticket).unwrap_or_default() {
             let (sum, unanswered) = self.counted.entry(key).or_default();
             *unanswered -= 1;
             *sum += if done { delta } else { 0 };
@@ -180,7 +199,7 @@ impl Mesh {
 
     /// A counter holds what was added to it, unless an addition was never answered or could be lost.
     fn check_counters(&self, store: &Store) -> Result<(), String> {
-        if self.expect.cuts || !self.lossy.is_empty() {
+        if !self.lossy.is_empty() {
             return Ok(());
         }
         for (key, (sum, unanswered)) in &self.counted {
@@ -230,9 +249,17 @@ impl Mesh {
     }
 
     /// The nodes that must end equal.
-    fn honest(&self) -> impl Iterator<Item = usize> {
-        let exempt = [&self.liars, &self.removed, &self.absent];
-        (0..self.nodes).filter(move |node| exempt.iter().all(|nodes| !nodes.contains(node)))
+    fn honest(&self, view: &View<'_, Self>) -> Vec<usize> {
+        let founder = view.machine(0).and_then(|actor| actor.node.store());
+        let gone = |node: &usize| {
+            let member = founder.and_then(|store| store.membership().get(&self.id(*node)));
+            self.expect.cut.contains(node)
+                && member.is_none_or(|member| member.state == State::Removed)
+        };
+        let exempt = [&self.liars, &self.absent];
+        (0..self.nodes)
+            .filter(|node| exempt.iter().all(|nodes| !nodes.contains(node)) && !gone(node))
+            .collect()
     }
 
     fn told(&mut self, node: usize, update: WatchUpdate, cx: &mut HostCx<'_, Self>) {
@@ -267,12 +294,12 @@ impl Mesh {
     fn check_equal(&self, view: &View<'_, Self>) -> Result<(), String> {
         let mut first: Option<(usize, Vec<Tip>)> = None;
         let mut stores = Vec::new();
-        for node in self.honest() {
+        for node in self.honest(view) {
             let actor = view.machine(node).ok_or_else(|| format!("node {node} is down"))?;
             let store = actor.node.store().ok_or_else(|| format!("node {node} has no store"))?;
             match store.membership().get(&actor.node.id()).map(|member| member.state) {
                 Some(State::Active) => {}
-                Some(State::Forked) if self.expect.cuts => {}
+                Some(State::Forked) if self.expect.cut.contains(&node) => {}
                 _ => return Err(format!("node {node} is no member")),
             }
             let orphans = store.orphans();
@@ -322,14 +349,19 @@ impl Mesh {
 
     /// What was acknowledged is there, and forks that were planted are known.
     fn check_store(&self, node: usize, store: &Store) -> Result<(), String> {
-        let liars: Vec<NodeId> =
-            self.liars.iter().map(|liar| self.identities[*liar].id()).collect();
+        let ids = |nodes: &BTreeSet<usize>| -> BTreeSet<NodeId> {
+            nodes.iter().map(|node| self.identities[*node].id()).collect()
+        };
+        let (liars, may_be_cut) = (ids(&self.liars), ids(&self.expect.cut));
         for link in self.acknowledged.iter().filter(|link| !liars.contains(&link.author)) {
             let Some(chain) = store.chains().of(&link.author) else {
+                if may_be_cut.contains(&link.author) {
+                    continue;
+                }
                 return Err(format!("node {node} knows nothing of {:?}", link.author));
             };
             let cut = chain.cut().is_some_and(|cut| link.seq > cut);
-            if cut && !self.expect.cuts {
+            if cut && !may_be_cut.contains(&link.author) {
                 return Err(format!("node {node} cut an honest chain below {link:?}"));
             }
             if !cut && chain.hash_at(link.seq) != Some(link.hash) {
@@ -384,7 +416,9 @@ fn noticed(notice: &Notice, cx: &mut HostCx<'_, Mesh>) {
         Notice::Refused { .. } => cx.mark("entry refused"),
         Notice::Parked(_) => cx.mark("entry parked"),
         Notice::Released => cx.mark("entry released"),
+        Notice::Waived(_) => cx.mark("citation waived"),
         Notice::Forked(_) => cx.mark("fork proven"),
+        Notice::Cut { cut: None, .. } => cx.mark("cut lifted"),
         Notice::Cut { .. } => cx.mark("chain cut"),
         Notice::Members => cx.mark("members changed"),
         Notice::Damaged(_) => cx.mark("damage found"),
@@ -436,22 +470,22 @@ impl System for Mesh {
 
     fn op(&mut self, node: usize, op: Op, cx: &mut HostCx<'_, Self>) {
         match op {
-            Op::Write(changes) => self.write(cx, changes),
+            Op::Write(changes) => self.write(node, cx, changes),
             Op::Import(count) => {
                 for _ in 0..count {
                     self.imported += 1;
                     let key = Bytes::from(format!("import/{}", self.imported));
                     let value = Bytes::from(vec![b'v'; 100]);
-                    self.write(cx, vec![Change::Put { key, value }]);
+                    self.write(node, cx, vec![Change::Put { key, value }]);
                 }
             }
             Op::Invite(guest) => {
-                let node = self.identities[guest].id();
-                self.write(cx, vec![Change::Invite { node }]);
+                let guest = self.identities[guest].id();
+                self.write(node, cx, vec![Change::Invite { node: guest }]);
             }
             Op::Remove(member) => {
-                let node = self.identities[member].id();
-                self.write(cx, vec![Change::Remove { node }]);
+                let member = self.identities[member].id();
+                self.write(node, cx, vec![Change::Remove { node: member }]);
             }
             Op::Lie(lie) => self.lie(node, lie, cx),
             Op::Watch => {
@@ -562,7 +596,7 @@ impl System for Mesh {
         if view.machines().any(|(_, actor)| filled(actor)) {
             view.mark("gap filled");
         }
-        for node in self.honest() {
+        for node in self.honest(view) {
             let store = view.machine(node).and_then(|actor| actor.node.store());
             store.map_or(Ok(()), |store| self.check_watch(node, store))?;
         }

@@ -39,5 +39,5 @@ macro_rules! scenarios {
 scenarios! {
     swarm offline_write chain halves crash_in_sync lost_pushes split_brain everybody long_absence
     delete_in_partition skewed_clocks equivocation old_copy bit_rot flood removed_author broken_signature
-    strangers
+    invitations joining purge deep_rot cite_nothing strangers
 }

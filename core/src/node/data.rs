@@ -158,10 +158,14 @@ impl Node {
     pub(super) fn expire(&mut self, step: &mut Step<'_>) {
         let mut outcomes = Vec::new();
         if let Some(store) = &mut self.store {
-            store.expire(step.cx.now, &mut outcomes);
+            store.expire(step.cx.now, step.cx.wall, &mut outcomes);
         }
         let me = self.id();
-        self.record(step, outcomes, me);
+        let summary = self.record(step, outcomes, me);
+        self.settle_members(step, &summary);
+        if summary.applied > 0 {
+            self.sync_soon(step);
+        }
     }
 
     pub(super) fn unpark(&mut self, step: &mut Step<'_>) {
@@ -215,6 +219,11 @@ impl Node {
                     let position = self.next_position();
                     self.persist(step, position, Body::Released);
                     step.notice(Notice::Released);
+                }
+                Outcome::Waived(link) => {
+                    let position = self.next_position();
+                    self.persist(step, position, Body::Waived(link));
+                    step.notice(Notice::Waived(link));
                 }
                 Outcome::Refused { link, reason, .. } => self.refused(step, link, from, reason),
                 Outcome::Conflict { author, seq, theirs } => {
@@ -332,7 +341,7 @@ impl Node {
             (Some(theirs), Some(hash)) if height > 0 => hash.prefix() != theirs.prefix,
             _ => false,
         };
-        let proof = store.forks().get(&author).map(|(_, proof)| proof.clone());
+        let proof = store.forks().get(&author).map(|of| of.proof.clone());
         if let Some(proof) = proof
             && (!closed || height > mine.height || diverged)
         {

@@ -86,7 +86,7 @@ impl Node {
         theirs: Vec<Bytes>,
     ) {
         let Some(store) = &self.store else { return };
-        let proven = store.forks().get(&author).is_some_and(|(fork, _)| fork.seq <= seq);
+        let proven = store.forks().get(&author).is_some_and(|of| of.fork.seq <= seq);
         let of_author = |reading: &Reading| matches!(reading, Reading::Proof { author: of, .. } if *of == author);
         if self.reads.values().any(|(_, reading)| of_author(reading)) {
             return;

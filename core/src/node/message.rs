@@ -81,6 +81,8 @@ pub enum Body {
     /// What stood here is lost: the host hands this out in place of a record that is not what was
     /// written. It is never written itself.
     Damaged,
+    /// The entry at this place was applied without what it cites.
+    Waived(Link),
 }
 
 impl Record {
@@ -335,6 +337,8 @@ pub enum Notice {
     Parked(Link),
     /// Entries that waited for the clock were let go.
     Released,
+    /// An entry cites what did not come in time: it took effect without.
+    Waived(Link),
     /// An author signed two entries for one place.
     Forked(Fork),
     /// A chain ends at another place now, or no longer ends.

@@ -1,7 +1,7 @@
 //! The path of an authentic entry into the store: judged, then applied, kept waiting or refused; and
 //! what follows from each, in a loop, never by recursion.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -10,8 +10,8 @@ use super::{Outcome, Refusal, Store};
 use crate::entry::{Entry, Link, Op};
 use crate::hash::Hash;
 use crate::machine::{NodeId, Time, WallTime};
-use crate::membership::Act;
-use crate::orphans::{Kept, Orphan, Wait};
+use crate::membership::{Act, Noted};
+use crate::orphans::{Kept, MAX_DISTANCE, Orphan, Wait};
 use crate::sigchain::{AuthorNo, MAX_PROOF_RUN, Meta, Place};
 
 /// An authentic entry on its way in; `position` is its place in the log if it has one already.
@@ -23,6 +23,8 @@ pub(super) struct Incoming {
     pub(super) position: Option<u64>,
     /// See [`Orphan::sheltered`].
     pub(super) sheltered: bool,
+    /// Whether it has waited long enough for what it cites.
+    pub(super) waived: bool,
 }
 
 impl Store {
@@ -72,6 +74,7 @@ impl Store {
     ) {
         while let Some(incoming) = queue.pop_front() {
             let link = incoming.entry.link();
+            let waived = incoming.waived;
             match self.judge(&incoming, wall, out) {
                 Verdict::Refuse(Refusal::NotAMember) if incoming.sheltered => {
                     self.strays.push(incoming);
@@ -83,14 +86,13 @@ impl Store {
                 Verdict::Drop => out.extend(incoming.position.map(Outcome::Forgotten)),
                 Verdict::Keep(wait) => self.keep(incoming, wait, out),
                 Verdict::Apply(parents) => {
-                    let moved = self.apply(incoming, parents, out);
+                    let noted = self.apply(incoming, parents, out);
                     while let Some(orphan) = self.orphans.released(link.author, link.seq) {
-                        queue.push_back(Incoming::again(orphan));
+                        let waived = waived && orphan.entry.header().author == link.author;
+                        queue.push_back(Incoming { waived, ..Incoming::again(orphan) });
                         bug!(only_one_orphan_released => break);
                     }
-                    if moved {
-                        self.recount_members(&mut queue, out);
-                    }
+                    self.admit(noted, &mut queue, out);
                 }
             }
         }
@@ -117,6 +119,9 @@ impl Store {
         let held = chain.map_or(0, |chain| chain.held());
         let before = header.seq - 1;
         let shown_by = incoming.from;
+        if before.saturating_sub(held) > MAX_DISTANCE && !incoming.sheltered {
+            return Verdict::Refuse(Refusal::NoRoom);
+        }
         if before > held {
             out.push(Outcome::Missing { author, from: held + 1, to: before, shown_by });
             return Verdict::Keep(Wait::Place(author, before));
@@ -129,11 +134,14 @@ impl Store {
         if chain.and_then(|chain| chain.get(before)).is_some_and(|meta| header.hlc <= meta.hlc) {
             return Verdict::Refuse(Refusal::ClockOrder);
         }
-        if let Some(missing) = header.parents.iter().find(|parent| !self.is_met(parent)) {
+        let unmet = header.parents.iter().find(|parent| !self.is_met(parent));
+        if let Some(missing) = unmet.filter(|_| !incoming.waived) {
             let Link { author, seq: to, .. } = *missing;
             let held = self.chains.of(&author).map_or(0, |chain| chain.held());
             out.push(if held < to {
-                Outcome::Missing { author, from: held + 1, to, shown_by }
+                // Nobody is asked for more than could be kept, however far away the place is said to be.
+                let (from, to) = (held + 1, to.min(held + MAX_DISTANCE));
+                Outcome::Missing { author, from, to, shown_by }
             } else {
                 Outcome::Diverged { author, seq: to, with: shown_by }
             });
@@ -161,7 +169,7 @@ impl Store {
     }
 
     fn keep(&mut self, incoming: Incoming, wait: Wait, out: &mut Vec<Outcome>) {
-        let Incoming { entry, from, since, position, sheltered } = incoming;
+        let Incoming { entry, from, since, position, sheltered, .. } = incoming;
         let link = entry.link();
         let height = self.chains.of(&link.author).map_or(0, |chain| chain.height());
         let known = position.is_some();
@@ -182,13 +190,13 @@ impl Store {
         }
     }
 
-    /// Gives an entry its effect; `true` if the members may have changed.
+    /// Gives an entry its effect, but for what it does to the members, which is returned.
     pub(super) fn apply(
         &mut self,
         incoming: Incoming,
         parents: Vec<Link>,
         out: &mut Vec<Outcome>,
-    ) -> bool {
+    ) -> Vec<Noted> {
         let Incoming { entry, from, position, .. } = incoming;
         let Link { author, seq, .. } = entry.link();
         let number = self.number(author);
@@ -206,13 +214,18 @@ impl Store {
         if !known {
             out.push(Outcome::Stored { position, entry: entry.clone() });
         }
-        let mut members = false;
+        let mut members = Vec::new();
         let place = Place { author: number, seq };
         for (at, op) in entry.ops().iter().enumerate() {
             let act = match op {
                 Op::Invite { node } => Act::Invite(*node),
                 Op::Remove { node, height, hash } => {
-                    Act::Remove { node: *node, height: *height, hash: *hash }
+                    let held = self.chains.of(node).and_then(|chain| chain.hash_at(*height));
+                    if *height > 0 && held.is_some_and(|held| held != *hash) {
+                        // The removal stands on another story of that chain than is held here.
+                        out.push(Outcome::Diverged { author: *node, seq: *height, with: from });
+                    }
+                    Act::Remove { node: *node, height: *height }
                 }
                 _ => {
                     let slot = self.dag.apply(place, &parents, op, &self.chains);
@@ -220,11 +233,27 @@ impl Store {
                     continue;
                 }
             };
-            self.membership.note(author, seq, at as u16, act);
-            members = true;
+            members.push(self.membership.note(author, seq, at as u16, act));
         }
         out.push(Outcome::Applied { entry, from });
         members
+    }
+
+    /// Brings about what an entry's statements do to the members.
+    pub(super) fn admit(
+        &mut self,
+        noted: Vec<Noted>,
+        queue: &mut VecDeque<Incoming>,
+        out: &mut Vec<Outcome>,
+    ) {
+        let admitted = |noted: &Noted| match noted {
+            Noted::Admitted(node) => Some(*node),
+            Noted::Nothing | Noted::Recount => None,
+        };
+        self.members_moved(noted.iter().filter_map(admitted).collect(), queue, out);
+        if noted.contains(&Noted::Recount) {
+            self.recount_members(queue, out);
+        }
     }
 
     /// Computes the members anew, and moves the cuts to where that puts them.
@@ -233,15 +262,16 @@ impl Store {
         queue: &mut VecDeque<Incoming>,
         out: &mut Vec<Outcome>,
     ) {
-        let before = self.membership.clone();
-        let forks = self.forks.iter().map(|(author, (fork, _))| (*author, fork.seq)).collect();
-        self.membership.evaluate(&forks);
-        let everyone: BTreeSet<NodeId> =
-            before.iter().chain(self.membership.iter()).map(|(node, _)| *node).collect();
-        let moved: Vec<NodeId> = everyone
-            .into_iter()
-            .filter(|node| before.get(node) != self.membership.get(node))
-            .collect();
+        let moved = self.membership.evaluate();
+        self.members_moved(moved, queue, out);
+    }
+
+    fn members_moved(
+        &mut self,
+        moved: Vec<NodeId>,
+        queue: &mut VecDeque<Incoming>,
+        out: &mut Vec<Outcome>,
+    ) {
         if !moved.is_empty() {
             out.push(Outcome::Members);
             queue.extend(core::mem::take(&mut self.strays));
@@ -265,8 +295,10 @@ impl Store {
         let (before, after) = (before.unwrap_or(u64::MAX), cut.unwrap_or(u64::MAX));
         let places = before.min(after).saturating_add(1)..=before.max(after);
         bug!(cut_leaves_heads => return);
-        let changed = self.dag.recount(number, places, &self.chains);
-        out.extend(changed.into_iter().map(Outcome::Changed));
+        if self.chains.chain(number).held() >= *places.start() {
+            let changed = self.dag.recount(number, places, &self.chains);
+            out.extend(changed.into_iter().map(Outcome::Changed));
+        }
         out.push(Outcome::Cut { author, cut });
     }
 
@@ -317,9 +349,15 @@ enum Verdict {
 }
 
 impl Incoming {
+    /// An entry that `from` brought, or wrote, at `since`.
+    pub(super) fn new(entry: Entry, from: NodeId, since: Time) -> Incoming {
+        Incoming { entry, from, since, position: None, sheltered: false, waived: false }
+    }
+
     /// An orphan that is tried again.
     pub(super) fn again(orphan: Orphan) -> Incoming {
         let Orphan { entry, position, from, since, sheltered, .. } = orphan;
-        Incoming { entry, from, since, position: Some(position), sheltered }
+        let position = Some(position);
+        Incoming { position, sheltered, ..Incoming::new(entry, from, since) }
     }
 }

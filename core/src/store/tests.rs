@@ -11,7 +11,7 @@ use super::*;
 use crate::entry::{Draft, Entry, Op};
 use crate::identity::{Identity, verify};
 use crate::sigchain::ForkProof;
-use crate::value::{Found, read};
+use crate::value::{Found, Type, kind, read};
 
 /// A store and the log behind it.
 #[derive(Clone)]
@@ -297,6 +297,91 @@ fn what_comes_from_the_future_waits_and_restarts_waiting() {
     sites[2].store.unpark(later, &mut out);
     assert!(matches!(out[0], Outcome::Released(_)));
     assert_eq!(sites[2].text("k").as_deref(), Some(&b"bird"[..]));
+}
+
+/// An entry of `n`'s at `seq` upon `prev` that cites `parents`.
+fn citing(n: u8, seq: u64, prev: Hash, parents: Vec<Link>) -> Entry {
+    let (store, hlc) = (founding().store(), crate::hlc::Hlc::at(WallTime(1_000_000 + seq)));
+    let ops = [Op::Put { key: b"k", value: b"cites" }];
+    Entry::sign(&identity(n), Draft { store, seq, prev, parents, hlc, ops: &ops }).unwrap()
+}
+
+#[test]
+fn what_cites_nothing_counts_in_time_and_after_a_restart() {
+    let nowhere = Link { author: identity(2).id(), seq: 7, hash: Hash([9; 32]) };
+    let cites = citing(1, 1, Hash::ZERO, alloc::vec![nowhere]);
+    let next = citing(1, 2, cites.hash(), Vec::new());
+    let mut site = mesh().swap_remove(3);
+    site.ingest(&[cites, next]);
+    assert_eq!((site.text("k"), site.store.orphans().len()), (None, 2));
+    let mut out = Vec::new();
+    let wall = WallTime(site.wall);
+    site.store.expire(Time::ZERO.after_ms(crate::orphans::ORPHAN_TTL_MS - 1), wall, &mut out);
+    assert!(out.is_empty(), "it waits as long as anything");
+    site.store.expire(Time::ZERO.after_ms(crate::orphans::ORPHAN_TTL_MS), wall, &mut out);
+    assert!(
+        matches!(out[0], Outcome::Waived(Link { seq: 1, .. })),
+        "and what waits for it follows"
+    );
+    site.store.check();
+    assert_eq!(site.text("k").as_deref(), Some(&b"cites"[..]));
+    assert!(site.store.orphans().is_empty());
+    let mut again = site.restarted();
+    again.waive(&identity(1).id(), 1, wall, &mut out);
+    assert_eq!(again.digest(), site.store.digest());
+}
+
+#[test]
+fn nobody_is_asked_for_places_too_far_away_to_be_kept() {
+    let mut site = mesh().swap_remove(3);
+    let out = site.ingest(&[citing(1, 1 << 40, Hash([9; 32]), Vec::new())]);
+    assert!(matches!(out[..], [Outcome::Refused { reason: Refusal::NoRoom, .. }]), "{out:?}");
+    let far = Link { author: identity(2).id(), seq: 1 << 50, hash: Hash([9; 32]) };
+    let out = site.ingest(&[citing(1, 1, Hash::ZERO, alloc::vec![far])]);
+    let asked = out.iter().find_map(|outcome| match outcome {
+        Outcome::Missing { from, to, .. } => Some((*from, *to)),
+        _ => None,
+    });
+    assert_eq!(asked, Some((1, crate::orphans::MAX_DISTANCE)));
+}
+
+#[test]
+fn a_lower_fork_supersedes_the_proof_of_a_higher_one() {
+    let mut site = mesh().swap_remove(3);
+    let story = |seq: u64, prev: Hash, value: u8| {
+        let hlc = crate::hlc::Hlc::at(WallTime(1_000_000 + seq));
+        let (store, parents, value) = (founding().store(), Vec::new(), [value]);
+        let ops = [Op::Put { key: b"k", value: &value }];
+        Entry::sign(&identity(1), Draft { store, seq, prev, parents, hlc, ops: &ops }).unwrap()
+    };
+    let prove = |site: &mut Site, left: &Entry, right: &Entry| {
+        let side = |entry: &Entry| alloc::vec![entry.head()];
+        let proof = ForkProof { left: side(left), right: side(right) };
+        let mut out = Vec::new();
+        site.store.prove(proof, WallTime(site.wall), &mut out).unwrap();
+        out.into_iter().find_map(|outcome| match outcome {
+            Outcome::Forgotten(position) => Some(position),
+            _ => None,
+        })
+    };
+    let first = story(1, Hash::ZERO, 1);
+    let above = site.store.next_position();
+    assert_eq!(prove(&mut site, &story(2, first.hash(), 1), &story(2, first.hash(), 2)), None);
+    assert_eq!(prove(&mut site, &first, &story(1, Hash::ZERO, 2)), Some(above));
+    assert_eq!(site.store.membership().get(&identity(1).id()).unwrap().limit, Some(0));
+}
+
+#[test]
+fn the_type_of_a_key_is_that_of_what_is_read() {
+    let mut site = mesh().swap_remove(0);
+    let set = |member: &str| Change::SetAdd { key: key("s"), member: key(member) };
+    site.write(&[put("r", "1"), set("a"), set("b"), Change::Add { key: key("c"), delta: 2 }])
+        .unwrap();
+    let kinds =
+        |site: &Site| ["r", "s", "c", "none"].map(|key| kind(site.store.dag(), key.as_bytes()));
+    assert_eq!(kinds(&site), [Some(Type::Register), Some(Type::Set), Some(Type::Counter), None]);
+    site.write(&["r", "s", "c"].map(|name| Change::Delete { key: key(name) })).unwrap();
+    assert_eq!(kinds(&site), [None; 4]);
 }
 
 /// What a random run does.

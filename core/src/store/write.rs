@@ -15,7 +15,7 @@ use crate::hash::Hash;
 use crate::identity::Identity;
 use crate::machine::{NodeId, Time, WallTime};
 use crate::membership::State;
-use crate::value::{Found, Type, read};
+use crate::value::{Found, Type, kind, read};
 
 /// A change that a user asks for. Several asked for together apply together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -219,12 +219,10 @@ impl Store {
         let entry = Entry::sign(identity, Draft { store, seq, prev, parents, hlc, ops: &ops })?;
         let link = entry.link();
         let parents = entry.header().parents.clone();
-        let incoming =
-            Incoming { entry, from: author, since: Time::ZERO, position: None, sheltered: false };
+        let incoming = Incoming::new(entry, author, Time::ZERO);
         let mut queue = alloc::collections::VecDeque::new();
-        if self.apply(incoming, parents, out) {
-            self.recount_members(&mut queue, out);
-        }
+        let noted = self.apply(incoming, parents, out);
+        self.admit(noted, &mut queue, out);
         while let Some(orphan) = self.orphans.released(author, seq) {
             queue.push_back(Incoming::again(orphan));
         }
@@ -272,7 +270,7 @@ impl Store {
         for change in changes {
             ops.push(match change {
                 Change::Put { key, value } => {
-                    if let Some(Type::Set) = read(&self.dag, key).found.kind() {
+                    if let Some(Type::Set) = kind(&self.dag, key) {
                         let (holds, wanted) = (Type::Set, Type::Register);
                         return Err(WriteError::WrongType { key: key.clone(), holds, wanted });
                     }
@@ -312,7 +310,7 @@ impl Store {
 
     /// Refuses to write a `wanted` where something else is.
     fn expect(&self, key: &Bytes, wanted: Type) -> Result<(), WriteError> {
-        match read(&self.dag, key).found.kind() {
+        match kind(&self.dag, key) {
             Some(holds) if holds != wanted => {
                 Err(WriteError::WrongType { key: key.clone(), holds, wanted })
             }

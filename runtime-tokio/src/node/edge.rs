@@ -180,6 +180,9 @@ fn tell(notice: &Notice) {
             warn!(%author, seq = link.seq, "entry from the future is held back; whose clock is wrong?");
         }
         Notice::Released => info!("entries that were held back now count"),
+        Notice::Waived(link) => {
+            info!(author = %link.author, seq = link.seq, "an entry cites what nobody has, and counts without");
+        }
         Notice::Forked(fork) => {
             let author = fork.author.short();
             warn!(%author, seq = fork.seq, "author signed two entries for one place");

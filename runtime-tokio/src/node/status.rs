@@ -68,7 +68,7 @@ impl Node {
             store.membership().iter().map(member).collect()
         };
         let forks = |store: &quorate_core::store::Store| {
-            store.forks().values().map(|(fork, proof)| (*fork, proof_hash(proof))).collect()
+            store.forks().values().map(|of| (of.fork, proof_hash(&of.proof))).collect()
         };
         let damaged = node.damaged;
         Ok(Status {
