@@ -10,7 +10,7 @@ mod verify;
 
 use core::fmt;
 
-use ed25519_dalek::{Signer, SigningKey};
+use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::NodeId;
@@ -21,6 +21,13 @@ pub use verify::{Claim, Verify, verify};
 #[derive(Clone)]
 pub struct Identity {
     key: SigningKey,
+}
+
+/// Whether `node` is a key that a node can have: a point of the curve, and not one of the few of small
+/// order, for which anybody can sign.
+#[must_use]
+pub fn is_key(node: &NodeId) -> bool {
+    VerifyingKey::from_bytes(&node.0).is_ok_and(|key| !key.is_weak())
 }
 
 impl Identity {

@@ -97,7 +97,6 @@ mod list {
         equal_clocks_not_told_apart in merge: "two writes with equal clocks stand in the order of their arrival"
         cut_leaves_heads in merge: "values whose entry was cut off stay readable"
         last_writer_wins_without_history in merge: "a write replaces every other, whether it had seen it or not"
-        evaluation_skipped_for_guests in membership: "an invitation of somebody who was removed before admits it"
         acknowledged_before_written in node: "a write is acknowledged before its record is handed to the disk"
         shown_before_durable in node: "a new entry is pushed to others before it is durable here"
         restored_disk_trusted in node: "a node whose disk went back in time writes on at once, over its own chain"

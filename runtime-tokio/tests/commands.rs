@@ -103,8 +103,54 @@ fn what_cannot_be_done_is_said_in_one_sentence() {
     place.run(&["put", &long, "v"]).refused(2);
     let big = vec![b'x'; 300 * 1024];
     place.run_with(&["put", "k", "-"], &big).refused(2);
-    let (code, said) = run(&["up", "--listen", "nonsense"]);
-    assert_eq!(code, Some(7), "{said}");
+    for args in [["up", "--listen", "nonsense"], ["up", "--peer", "foo"]] {
+        let (code, said) = run(&args);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("a host and a port"), "{said}");
+    }
+    // No point of the curve has this for its y.
+    place.run(&["invite", &format!("02{}", "0".repeat(62))]).refused(2);
+    place.run(&["invite", &"0".repeat(64)]).refused(2);
+}
+
+#[test]
+fn with_json_what_goes_wrong_is_json_too() {
+    let place = Place::new();
+    let said = |args: &[&str], code: u8| -> serde_json::Value {
+        let text = place.run(args).refused(code.into());
+        let document: serde_json::Value = serde_json::from_str(&text).expect("one document");
+        assert_eq!(document["exit_code"], code);
+        document
+    };
+    assert_eq!(said(&["get", "none", "--json"], 3)["code"], "not_found");
+    let error = said(&["--json", "counter", "add", "n", "many"], 2);
+    assert!(error["error"].as_str().unwrap().contains("many"), "{error}");
+    said(&["--json", "invite", "abc"], 2);
+}
+
+#[test]
+fn nobody_leaves_by_mistake() {
+    let place = Place::new();
+    let said = place.run(&["remove", &place.id[..12]]).refused(4);
+    assert!(said.contains("--leave"), "{said}");
+    let stranger = Place::new().id.clone();
+    place.run(&["remove", &stranger]).refused(3);
+    place.run(&["remove", &stranger, "--leave"]).refused(2);
+    place.run(&["put", "k", "v"]).ok();
+    assert!(place.run(&["remove", &place.id, "--leave"]).ok().contains("removed"));
+    assert!(place.run(&["remove", &place.id, "--leave"]).ok().contains("before"));
+    place.run(&["put", "k", "w"]).refused(4);
+}
+
+#[test]
+fn the_demo_is_told_in_documents_too() {
+    let place = Place::new();
+    let told = place.run(&["demo", "--json"]).ok();
+    let documents: Vec<serde_json::Value> =
+        told.lines().map(|line| serde_json::from_str(line).expect("a document a line")).collect();
+    let digests: Vec<_> = documents.iter().filter_map(|of| of.get("digest")).collect();
+    assert!(digests.len() == 3 && digests.iter().all(|digest| digest == &digests[0]), "{told}");
+    assert!(documents.iter().any(|document| document["step"] == "converged"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The arguments. What is written here is what `--help` says.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -126,11 +127,14 @@ pub(super) enum Command {
         #[arg(required = true)]
         ticket: Vec<String>,
     },
-    /// Remove a node: what it writes from now on has no effect; itself, to leave
+    /// Remove a node for good: what it writes from now on has no effect
     Remove {
         /// Its id, or enough of its first digits
         #[arg(value_name = "NODE-ID")]
         node: String,
+        /// It is this very node, which leaves the mesh and never writes again
+        #[arg(long)]
+        leave: bool,
     },
     /// Sync now, with one node or all, and wait until both hold the same
     Sync {
@@ -155,13 +159,13 @@ pub(super) enum Command {
 #[derive(Args, Clone, Debug)]
 pub(super) struct Up {
     /// The address to listen on; port 0 lets the system choose
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:4470")]
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:4470", value_parser = host_and_port)]
     pub(super) listen: String,
     /// The address to tell others, if not the one listened on; without a port, that of --listen
     #[arg(long, value_name = "ADDR")]
     pub(super) advertise: Option<String>,
     /// An address to keep a link to; may be given again
-    #[arg(long = "peer", value_name = "ADDR")]
+    #[arg(long = "peer", value_name = "ADDR", value_parser = host_and_port)]
     pub(super) peers: Vec<String>,
 }
 
@@ -194,4 +198,40 @@ pub(super) struct Import {
     /// The field that holds the value [default: the whole line]
     #[arg(long, value_name = "FIELD")]
     pub(super) value: Option<String>,
+}
+
+/// Whether `text` is an address as sockets take it. Whether there is such a host turns out later: names
+/// may begin to resolve while a node runs.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let fits = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let host_fits = if bracketed {
+            text.parse::<SocketAddr>().is_ok()
+        } else {
+            !host.is_empty() && !host.contains([':', ' ', '/'])
+        };
+        host_fits && port.parse::<u16>().is_ok()
+    });
+    if fits {
+        return Ok(text.to_owned());
+    }
+    Err("an address is a host and a port, as in 192.0.2.7:4470, [2001:db8::7]:4470 or \
+         db1.example:4470"
+        .to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for good in ["127.0.0.1:0", "db1.example:4470", "[::1]:4470", "0.0.0.0:65535"] {
+            assert_eq!(host_and_port(good).as_deref(), Ok(good));
+        }
+        for bad in ["foo", "foo:", ":4470", "::1:4470", "[::1]", "a:65536", "http://a:80", "[a]:1"]
+        {
+            assert!(host_and_port(bad).is_err(), "{bad}");
+        }
+    }
 }

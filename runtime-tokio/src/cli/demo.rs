@@ -6,6 +6,7 @@ use quorate_runtime_tokio::Node;
 use quorate_runtime_tokio::node::data_dir::DataDir;
 use quorate_runtime_tokio::node::read::Item;
 use quorate_runtime_tokio::node::{NodeError, Options, RunningNode};
+use serde_json::json;
 
 use crate::control::execute::{data_dir_failure, node_failure};
 use crate::control::protocol::{Code, Failure};
@@ -21,12 +22,35 @@ const NAMES: [&str; 3] = ["Ada", "Ben", "Cai"];
 struct Mesh {
     nodes: Vec<Node>,
     running: Vec<RunningNode>,
+    story: Story,
     _home: tempfile::TempDir,
 }
 
-pub(super) async fn run() -> Result<(), Failure> {
-    println!("Three nodes start on this machine, each with its own key, disk and port.\n");
-    let mesh = Mesh::start().await.map_err(whole_failure)?;
+/// How the story is told: in words, or as a JSON document for each step.
+#[derive(Clone, Copy)]
+struct Story {
+    json: bool,
+}
+
+impl Story {
+    fn say(self, step: &str, words: &str) {
+        if self.json {
+            println!("{}", serde_json::json!({ "step": step }));
+        } else {
+            println!("{words}");
+        }
+    }
+
+    fn show(self, document: serde_json::Value, words: &str) {
+        if self.json { println!("{document}") } else { println!("{words}") }
+    }
+}
+
+pub(super) async fn run(json: bool) -> Result<(), Failure> {
+    let story = Story { json };
+    story
+        .say("start", "Three nodes start on this machine, each with its own key, disk and port.\n");
+    let mesh = Mesh::start(story).await.map_err(whole_failure)?;
     let told = mesh.tell().await.map_err(node_failure);
     for running in mesh.running {
         let stopped = running.stop().await;
@@ -55,24 +79,29 @@ fn whole_failure(error: NoStart) -> Failure {
 }
 
 impl Mesh {
-    async fn start() -> Result<Mesh, NoStart> {
+    async fn start(story: Story) -> Result<Mesh, NoStart> {
         let home = tempfile::tempdir().map_err(NoStart::Home)?;
         let (mut nodes, mut running) = (Vec::new(), Vec::new());
         for name in NAMES {
             let data = DataDir::open(&home.path().join(name), true).map_err(NoStart::Data)?;
             let started = Node::start(data, Options::listening("127.0.0.1:0")).await;
             let (node, task) = started.map_err(NoStart::Node)?;
-            println!("  {name}  {}  {}", node.id().short(), node.address().unwrap_or("-"));
+            let address = node.address().unwrap_or("-");
+            story.show(
+                json!({ "started": name, "node": node.id().to_string(), "address": address }),
+                &format!("  {name}  {}  {address}", node.id().short()),
+            );
             nodes.push(node);
             running.push(task);
         }
-        Ok(Mesh { nodes, running, _home: home })
+        Ok(Mesh { nodes, running, story, _home: home })
     }
 
     /// The story; whether it ended well.
     async fn tell(&self) -> Result<bool, NodeError> {
         let [ada, ben, cai] = &self.nodes[..] else { return Ok(false) };
-        println!("\nAda invites Ben and Cai, and they join with their tickets.");
+        let story = self.story;
+        story.say("join", "\nAda invites Ben and Cai, and they join with their tickets.");
         for other in [ben, cai] {
             let ticket = ada.invite(other.id()).await?;
             other.join(ticket).await?;
@@ -80,7 +109,7 @@ impl Mesh {
         if !self.linked(2).await? {
             return Ok(false);
         }
-        println!("\nAda writes. The others have it:");
+        story.say("write", "\nAda writes. The others have it:");
         ada.put(b"colour", b"green").await?;
         ada.add(b"visits", 1).await?;
         if !self.agree().await? {
@@ -88,12 +117,12 @@ impl Mesh {
         }
         self.show(&["colour", "visits"]).await?;
 
-        println!("\nThe network breaks: every link is cut.");
+        story.say("cut", "\nThe network breaks: every link is cut.");
         self.cut(true).await?;
         if !self.linked(0).await? {
             return Ok(false);
         }
-        println!("Nobody waits for anybody. All three write the same keys:");
+        story.say("diverge", "Nobody waits for anybody. All three write the same keys:");
         cai.delete(b"colour").await?;
         ada.put(b"colour", b"red").await?;
         ben.put(b"colour", b"blue").await?;
@@ -104,31 +133,38 @@ impl Mesh {
         cai.set_add(b"guests", b"Eli").await?;
         self.show(&["colour", "visits", "guests"]).await?;
 
-        println!("\nThe network heals.");
+        story.say("heal", "\nThe network heals.");
         let healing = Instant::now();
         self.cut(false).await?;
         if !self.agree().await? {
             return Ok(false);
         }
-        println!("After {} ms all three hold the same:", healing.elapsed().as_millis());
+        let healed_ms = healing.elapsed().as_millis() as u64;
+        story.show(
+            json!({ "step": "converged", "healed_ms": healed_ms }),
+            &format!("After {healed_ms} ms all three hold the same:"),
+        );
         self.show(&["colour", "visits", "guests"]).await?;
-        println!(
+        story.say(
+            "settle",
             "\nThe counter has everybody's additions and the set both guests. `colour` was written by \
              two\nand deleted by one, at once: all read the same winner and mark the conflict. Cai \
-             settles it:"
+             settles it:",
         );
         cai.put(b"colour", b"violet").await?;
         if !self.agree().await? {
             return Ok(false);
         }
         self.show(&["colour"]).await?;
-        println!("\nThe digest of each store:");
+        story.say("compare", "\nThe digest of each store:");
         for (name, node) in NAMES.iter().zip(&self.nodes) {
             let digest = node.digest().await?.map(|digest| digest.to_string());
-            println!("  {name}  {}", digest.unwrap_or_default());
+            let digest = digest.unwrap_or_default();
+            story.show(json!({ "node": name, "digest": digest }), &format!("  {name}  {digest}"));
         }
-        println!(
-            "\nEqual. Everything is gone with this program; `quorate up` starts a node to keep."
+        story.say(
+            "end",
+            "\nEqual. Everything is gone with this program; `quorate up` starts a node to keep.",
         );
         Ok(true)
     }
@@ -178,16 +214,22 @@ impl Mesh {
 
     async fn show(&self, keys: &[&str]) -> Result<(), NodeError> {
         for (name, node) in NAMES.iter().zip(&self.nodes) {
-            let mut line = String::new();
+            let (mut line, mut holds) = (String::new(), serde_json::Map::new());
             for key in keys {
-                let found = match node.get(key.as_bytes()).await? {
+                let item = node.get(key.as_bytes()).await?;
+                let document = item.as_ref().map(
+                    |item| json!({ "value": item.value.to_string(), "conflict": item.conflict }),
+                );
+                holds.insert((*key).to_owned(), document.unwrap_or_default());
+                let found = match item {
                     None => "-".into(),
                     Some(Item { value, conflict: false, .. }) => value.to_string(),
                     Some(Item { value, .. }) => format!("{value} (conflict)"),
                 };
                 line.push_str(&format!("{key} = {found:<20}"));
             }
-            println!("  {name}  {}", line.trim_end());
+            let words = format!("  {name}  {}", line.trim_end());
+            self.story.show(json!({ "node": name, "holds": holds }), &words);
         }
         Ok(())
     }

@@ -18,6 +18,9 @@ const BATCH_LINES: usize = 512;
 /// Bytes sent to the node at once, before they are encoded.
 const BATCH_BYTES: usize = 1 << 20;
 
+/// What some editors put before the first line.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Lines that were read and not yet sent.
 #[derive(Debug, Default)]
 struct Batch {
@@ -52,6 +55,8 @@ async fn send_all(
     while let Some(line) = read_line(&mut reader, number + 1)? {
         number += 1;
         bar.inc(line.len() as u64);
+        let mark = if number == 1 { BYTE_ORDER_MARK } else { &[] };
+        let line = line.strip_prefix(mark).unwrap_or(&line);
         if line.trim_ascii().is_empty() {
             continue;
         }

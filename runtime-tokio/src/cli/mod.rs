@@ -31,7 +31,11 @@ use print::Output;
 
 /// Runs the command that the process's arguments ask for.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misunderstood(&error),
+    };
+    let json = cli.global.json;
     // What redb panics about on a damaged log is caught, and told in one sentence.
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -42,27 +46,57 @@ pub(crate) fn main() -> ExitCode {
     }));
     let long_lived = matches!(cli.command, Command::Up(_));
     if let Err(failure) = start_log(&cli.global, long_lived) {
-        return exit(&failure);
+        return exit(&failure, json);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return exit(&Failure::new(Code::Failed, format!("cannot start: {error}"))),
+        Err(error) => {
+            let failure = Failure::new(Code::Failed, format!("cannot start: {error}"));
+            return exit(&failure, json);
+        }
     };
     let result = runtime.block_on(run(cli));
     // A thread that reads the terminal must not keep the process alive.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => exit(&failure),
+        Err(failure) => exit(&failure, json),
     }
 }
 
-fn exit(failure: &Failure) -> ExitCode {
-    if !failure.message.is_empty() {
-        eprintln!("quorate: {failure}");
-    }
+fn exit(failure: &Failure, json: bool) -> ExitCode {
+    tell("quorate: ", failure, json);
     ExitCode::from(failure.code as u8)
+}
+
+/// Says on stderr what went wrong, if that is not said already: in a sentence, or as a JSON document.
+fn tell(who: &str, failure: &Failure, json: bool) {
+    let Failure { code, message } = failure;
+    if message.is_empty() {
+    } else if json {
+        let exit_code = *code as u8;
+        let document =
+            serde_json::json!({ "error": message, "code": code, "exit_code": exit_code });
+        eprintln!("{document}");
+    } else {
+        eprintln!("{who}{message}");
+    }
+}
+
+/// Arguments that are not understood, or that ask for help.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || !std::env::args_os().any(|arg| arg == "--json") {
+        error.exit();
+    }
+    exit(&usage(error), true)
+}
+
+/// What clap says, without its advice.
+fn usage(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let text = text.split("\n\n").next().unwrap_or_default();
+    Failure::new(Code::Usage, text.strip_prefix("error: ").unwrap_or(text).trim())
 }
 
 /// The log goes to stderr: what `RUST_LOG` says; else nothing, for a node its peers' comings and goings,
@@ -105,7 +139,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let request = match command {
         Command::Up(up) => return up::run(&data, up, &mut output).await,
         Command::Id => return id(&data, &mut output),
-        Command::Demo => return demo::run().await,
+        Command::Demo => return demo::run(global.json).await,
         Command::Shell => return Box::pin(shell::run(&data, &global)).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -184,7 +218,7 @@ fn request(command: Command) -> Result<Request, Failure> {
         }
         Command::Invite { node } => Request::Invite { node },
         Command::Join { ticket } => Request::Join { ticket: ticket.concat() },
-        Command::Remove { node } => Request::Remove { node },
+        Command::Remove { node, leave } => Request::Remove { node, leave },
         Command::Sync { node, wait } => Request::Sync { node, limit_ms: wait.saturating_mul(1000) },
         Command::Up(_)
         | Command::Id

@@ -123,7 +123,15 @@ impl Output {
             Reply::Version(version) => self.version(version),
             Reply::Update(update) => self.update(update),
             Reply::Written(_) | Reply::Failure(_) | Reply::End => Ok(()),
+            Reply::Imported { entries: 1 } => writeln!(self.out, "imported 1 entry"),
             Reply::Imported { entries } => writeln!(self.out, "imported {entries} entries"),
+            Reply::Removed { node, already: false } => {
+                let node = short(node);
+                writeln!(self.out, "removed {node}: what it writes from now on has no effect")
+            }
+            Reply::Removed { node, already: true } => {
+                writeln!(self.out, "{} was removed before", short(node))
+            }
             Reply::Ticket { ticket, node } => {
                 if self.tty {
                     let node = short(node);
@@ -344,7 +352,7 @@ fn utc(ms: u64) -> String {
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1_000 % 60);
     let ms = rest % 1_000;
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}")
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
 #[cfg(test)]
@@ -353,9 +361,9 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_the_calendar() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00.000");
-        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00.000");
-        assert_eq!(utc(1_767_225_599_999), "2025-12-31 23:59:59.999");
+        assert_eq!(utc(0), "1970-01-01 00:00:00.000Z");
+        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00.000Z");
+        assert_eq!(utc(1_767_225_599_999), "2025-12-31 23:59:59.999Z");
     }
 
     #[test]

@@ -54,10 +54,8 @@ pub(super) async fn run(data: &Path, global: &Global) -> Result<(), Failure> {
             break;
         }
         last = one(&line, data, global).await;
-        if let Err(failure) = &last
-            && !failure.message.is_empty()
-        {
-            eprintln!("{failure}");
+        if let Err(failure) = &last {
+            super::tell("", failure, global.json);
         }
     }
     if let Err(error) = editor.save_history(&history) {
@@ -75,6 +73,9 @@ async fn one(line: &str, data: &Path, global: &Global) -> Result<(), Failure> {
         Ok(cli) => cli,
         Err(error) => {
             let failed = error.use_stderr();
+            if failed && global.json {
+                return Err(super::usage(&error));
+            }
             // Where it goes is clap's to choose.
             let _ = error.print();
             return if failed { Err(Failure::new(Code::Usage, "not understood")) } else { Ok(()) };

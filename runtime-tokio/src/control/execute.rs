@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate_core::entry::Link;
+use quorate_core::identity::is_key;
 use quorate_core::machine::NodeId;
+use quorate_core::membership::State;
 use quorate_core::store::{Change, WriteError};
 use quorate_core::ticket::Ticket;
 use quorate_core::watch;
@@ -77,21 +79,15 @@ async fn perform(hosted: &Hosted, request: Request, replies: &Replies) -> Result
         Request::Heads { key } => versions(node, &key, None, replies).await,
         Request::Watch { pattern } => watch(node, pattern, replies).await,
         Request::Import { items } => import(hosted, items, replies).await,
-        Request::Invite { node: invited } => {
-            let invited = full_id(&invited)?;
-            let ticket =
-                node.invite(invited).await.map_err(|error| write_failure(hosted, error))?;
-            let (ticket, node) = (ticket.to_string(), invited.to_string());
-            send(replies, Reply::Ticket { ticket, node }).await
-        }
+        Request::Invite { node: invited } => send(replies, invite(hosted, &invited).await?).await,
         Request::Join { ticket } => {
             let ticket: Ticket = ticket.parse().map_err(|error| usage(&error))?;
             let store = node.join(ticket).await.map_err(node_failure)?;
             send(replies, Reply::Joined { store: store.to_string() }).await
         }
-        Request::Remove { node: removed } => {
-            let removed = resolve(node, &removed).await?;
-            write(hosted, Change::Remove { node: removed }, replies).await
+        Request::Remove { node: removed, leave } => {
+            let already = remove(hosted, &removed, leave).await?;
+            send(replies, already).await
         }
         Request::Sync { node: peer, limit_ms } => sync(hosted, peer, limit_ms, replies).await,
         Request::Status => {
@@ -303,6 +299,43 @@ pub(crate) fn full_id(text: &str) -> Result<NodeId, Failure> {
         );
         Failure::new(Code::Usage, message)
     })
+}
+
+/// Admits the node of this id.
+async fn invite(hosted: &Hosted, text: &str) -> Result<Reply, Failure> {
+    let invited = full_id(text)?;
+    if !is_key(&invited) {
+        let message = format!("`{invited}` is no node's id: it is not an Ed25519 key");
+        return Err(Failure::new(Code::Usage, message));
+    }
+    let ticket = hosted.node.invite(invited).await;
+    let ticket = ticket.map_err(|error| write_failure(hosted, error))?;
+    Ok(Reply::Ticket { ticket: ticket.to_string(), node: invited.to_string() })
+}
+
+/// Removes the member whose id is, or begins with, `text`; oneself only if that is meant.
+async fn remove(hosted: &Hosted, text: &str, leave: bool) -> Result<Reply, Failure> {
+    let node = &hosted.node;
+    let removed = resolve(node, text).await?;
+    if removed == node.id() && !leave {
+        let message = "that is this node itself, which would leave the mesh and never write again: say \
+                       --leave if that is meant";
+        return Err(Failure::new(Code::Refused, message));
+    }
+    if removed != node.id() && leave {
+        let message = format!("{removed} is another node: --leave is for this one alone");
+        return Err(Failure::new(Code::Usage, message));
+    }
+    let members = node.status().await.map_err(node_failure)?.members;
+    let Some(member) = members.into_iter().find(|member| member.node == removed) else {
+        let message = format!("{removed} is no member; `quorate status` lists them");
+        return Err(Failure::new(Code::NotFound, message));
+    };
+    let already = member.state == State::Removed;
+    if !already {
+        node.remove(removed).await.map_err(|error| write_failure(hosted, error))?;
+    }
+    Ok(Reply::Removed { node: removed.to_string(), already })
 }
 
 /// The node whose id is, or begins with, `text`.
