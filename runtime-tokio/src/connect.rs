@@ -3,19 +3,20 @@
 //! After the TLS handshake the dialling host decides whether it keeps the connection and says so
 //! with an empty frame; until then the accepting host does not know the peer. So a host that finds
 //! the peer it dialled already linked, or itself, hangs up without disturbing what is there.
-//! Everything up to that frame falls under one timeout, and only so many handshakes run at once.
+//! Everything up to that frame falls under one timeout, and only so many handshakes run at once: see
+//! `handshakes`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::machine::{Machine, NodeId};
 use tokio::io::AsyncReadExt;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsStream;
 use tracing::{debug, warn};
 
 use crate::frame::HEADER_BYTES;
+use crate::handshakes::Handshakes;
 use crate::host::Tasks;
 use crate::link::{Arrival, CloseReason, Closings, EMPTY_FRAME, Inbox};
 use crate::net::{Listener, Net};
@@ -68,17 +69,16 @@ pub(crate) struct Door {
     pub(crate) closings: Arc<Closings>,
     pub(crate) tasks: Tasks,
     pub(crate) limit: Duration,
-    pub(crate) max_handshakes: usize,
+    pub(crate) handshakes: Handshakes,
 }
 
 impl Door {
     /// Accepts until dropped.
-    pub(crate) async fn accept_all<L, M>(self, mut listener: L, inbox: Inbox<L::Stream, M>)
+    pub(crate) async fn accept_all<L, M>(mut self, mut listener: L, inbox: Inbox<L::Stream, M>)
     where
         L: Listener<Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static>,
         M: Machine<Message: Send> + 'static,
     {
-        let room = Arc::new(Semaphore::new(self.max_handshakes));
         loop {
             let (stream, addr) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -88,24 +88,27 @@ impl Door {
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-                self.closings.refused(&addr, CloseReason::TooManyHandshakes);
-                continue;
-            };
+            let mut gives_way = self.handshakes.enter(&addr);
             let (identity, inbox) = (self.identity.clone(), inbox.clone());
             let (closings, limit) = (Arc::clone(&self.closings), self.limit);
             self.tasks.spawn(async move {
-                let shaken = timeout(limit, greet(&identity, stream, &addr)).await;
-                match shaken.unwrap_or(Err(CloseReason::HandshakeTimeout)) {
-                    Ok((peer, stream)) => {
-                        let connected = Connected { peer, stream, addr, dialled: false };
-                        inbox.put(Arrival::Connected(Box::new(connected))).await;
-                    }
-                    Err(reason) => {
-                        closings.refused(&addr, reason);
-                    }
+                let from = addr.clone();
+                let handshake = async {
+                    let shaken = timeout(limit, greet(&identity, stream, &addr)).await;
+                    let (peer, stream) = shaken.unwrap_or(Err(CloseReason::HandshakeTimeout))?;
+                    let connected = Connected { peer, stream, addr, dialled: false };
+                    // Until the host has taken it, it holds its place.
+                    inbox.put(Arrival::Connected(Box::new(connected))).await;
+                    Ok(())
+                };
+                let result = tokio::select! {
+                    biased;
+                    Ok(reason) = &mut gives_way => Err(reason),
+                    result = handshake => result,
+                };
+                if let Err(reason) = result {
+                    closings.refused(&from, reason);
                 }
-                drop(permit);
             });
         }
     }

@@ -25,6 +25,7 @@ pub use crate::dial::MAX_DIALS;
 use crate::edge::Edge;
 use crate::frame::{Codec, WireError};
 use crate::handle::{Handle, Request};
+use crate::handshakes::Handshakes;
 use crate::link::{Arrival, Inbox, LINK_QUEUE_BYTES, Pulse};
 use crate::log::{Done, Log, ReadDone};
 use crate::net::{Listener, Net};
@@ -39,8 +40,13 @@ pub const MAX_CONNECTIONS: usize = 256;
 /// unless the settings say otherwise.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Accepted connections in their handshake at once, unless the settings say otherwise.
+/// Accepted connections in their handshake at once, unless the settings say otherwise. One more
+/// takes the place of the oldest of the source that has most.
 pub const MAX_HANDSHAKES: usize = 64;
+
+/// As many of them may come from one source (an IPv4 address, or 64 bits of an IPv6 one), unless the
+/// settings say otherwise. One more takes the place of that source's oldest.
+pub const MAX_HANDSHAKES_PER_SOURCE: usize = 16;
 
 /// An end that has nothing to say says so this often, unless the settings say otherwise.
 pub const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -82,6 +88,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// See [`MAX_HANDSHAKES`].
     pub max_handshakes: usize,
+    /// See [`MAX_HANDSHAKES_PER_SOURCE`].
+    pub max_handshakes_per_source: usize,
     /// See [`HANDSHAKE_TIMEOUT`].
     pub handshake_timeout: Duration,
     /// See [`KEEPALIVE`]. Must be well below the peers' `idle_timeout`.
@@ -98,6 +106,7 @@ impl Default for Settings {
             listen: None,
             max_connections: MAX_CONNECTIONS,
             max_handshakes: MAX_HANDSHAKES,
+            max_handshakes_per_source: MAX_HANDSHAKES_PER_SOURCE,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             keepalive: KEEPALIVE,
             idle_timeout: IDLE_TIMEOUT,
@@ -180,7 +189,10 @@ where
             closings: Arc::clone(&outbox.closings),
             tasks: tasks.clone(),
             limit: settings.handshake_timeout,
-            max_handshakes: settings.max_handshakes,
+            handshakes: Handshakes::new(
+                settings.max_handshakes,
+                settings.max_handshakes_per_source,
+            ),
         };
         tasks.spawn(door.accept_all(listener, inbox.clone()));
     }

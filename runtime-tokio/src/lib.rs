@@ -4,7 +4,7 @@
 //! [`host::start`] takes a machine, an [`edge`] for its application, a [`net`], a
 //! [`Codec`](frame::Codec), the node's [`Identity`](tls::Identity) and its [`storage`], and returns
 //! a [`Running`](host::Running) host with its [`Handle`](handle::Handle). Inside, one task owns the
-//! machine; `connect`, `dial` and [`link`] bring it messages, `log` makes its records durable,
+//! machine; `connect`, `handshakes`, `dial` and [`link`] bring it messages, `log` makes its records durable,
 //! `outbox` holds its effects until they may leave.
 #![deny(missing_docs)]
 
@@ -13,6 +13,7 @@ mod dial;
 pub mod edge;
 pub mod frame;
 pub mod handle;
+mod handshakes;
 pub mod host;
 pub mod link;
 mod log;

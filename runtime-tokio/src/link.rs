@@ -77,8 +77,10 @@ close_reasons! {
     SelfConnection => "self_connection",
     /// The edge does not admit this peer.
     NotAdmitted => "not_admitted",
-    /// Too many handshakes were under way.
+    /// Too many handshakes were under way: this one, the oldest of whoever had most, gave way.
     TooManyHandshakes => "too_many_handshakes",
+    /// Too many handshakes were under way with this source: this one, its oldest, gave way.
+    TooManyFromSource => "too_many_from_source",
     /// Too many links were up.
     TooManyConnections => "too_many_connections",
     /// The address is no longer wanted.

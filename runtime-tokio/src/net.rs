@@ -29,7 +29,8 @@ pub trait Listener: Send + 'static {
     /// See [`Net::Stream`].
     type Stream;
 
-    /// The next stream and the address it came from. May be dropped at any await.
+    /// The next stream and the address it came from, as `ip:port`: how many may shake hands at once
+    /// is bounded by IP address too. May be dropped at any await.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, String)>> + Send;
 
     /// The address that was bound, with the port that was chosen.

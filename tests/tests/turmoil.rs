@@ -11,6 +11,8 @@ mod mesh;
 use std::time::Duration;
 
 use mesh::{Mesh, converge, digests, fill, has, until};
+use quorate_runtime_tokio::link::CloseReason;
+use quorate_runtime_tokio::node::Node;
 
 /// Long enough for every timeout of the links to have run out.
 const LONG: Duration = Duration::from_secs(8);
@@ -141,4 +143,32 @@ fn a_node_that_crashes_in_a_sync_keeps_what_it_had() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn a_crowd_that_says_nothing_keeps_nobody_out() {
+    let mut mesh = Mesh::new(5, &["a", "b"]);
+    for n in 0..8 {
+        mesh.crowd(&format!("crowd{n}"), "a", 16);
+    }
+    let a = mesh.node("a");
+    mesh.script(async move {
+        // Twice as many as fit: all of them have come.
+        until(async || closed(&a, CloseReason::TooManyHandshakes).await == 64).await;
+        assert_eq!(closed(&a, CloseReason::HandshakeTimeout).await, 0, "each waits as yet");
+        Ok(())
+    });
+    let (a, b) = (mesh.node("a"), mesh.node("b"));
+    mesh.script(async move {
+        b.join(a.invite(b.id()).await?).await?;
+        converge(&[a.clone(), b.clone()]).await;
+        assert_eq!(closed(&a, CloseReason::TooManyHandshakes).await, 65, "one gave way to it");
+        assert_eq!(closed(&b, CloseReason::PeerClosed).await, 0, "and let it stay");
+        Ok(())
+    });
+}
+
+async fn closed(node: &Node, reason: CloseReason) -> u64 {
+    let status = node.status().await.expect("the node runs");
+    status.host.closed.get(&reason).copied().unwrap_or(0)
 }

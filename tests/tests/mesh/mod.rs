@@ -127,6 +127,17 @@ impl Mesh {
         self.sim.run().expect("a script that ends well");
     }
 
+    /// A host that opens `count` connections to `target`, and says nothing on them for ever.
+    pub(crate) fn crowd(&mut self, name: &str, target: &'static str, count: usize) {
+        self.sim.host(name, move || async move {
+            let mut silent = Vec::new();
+            for _ in 0..count {
+                silent.push(TcpStream::connect((target, PORT)).await?);
+            }
+            std::future::pending().await
+        });
+    }
+
     /// Takes the power from `name`. What was acknowledged is on its disk.
     pub(crate) fn crash(&mut self, name: &'static str) {
         *self.running[self.at(name)].borrow_mut() = None;
