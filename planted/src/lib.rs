@@ -60,7 +60,7 @@ pub fn hunt_in(bug: Option<Bug>, scenario: &str, seeds: u64) -> Option<Found> {
 /// Hunts `bug` in every scenario that runs its protocol, each for a few seeds, then for more, up to `most`.
 #[must_use]
 pub fn hunt(bug: Bug, most: u64) -> Option<Found> {
-    let rounds = [most.min(10), most.min(100), most];
+    let rounds = [10, 30, 100, 300, most].map(|seeds| most.min(seeds));
     rounds.into_iter().find_map(|seeds| {
         let found = scenarios(bug).into_iter().filter_map(|name| hunt_in(Some(bug), name, seeds));
         found.min_by_key(|found| found.seeds)
