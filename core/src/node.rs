@@ -242,8 +242,11 @@ impl Node {
             (false, true) => Guard::Whole,
             (false, false) => Guard::Learning(now.after_ms(OWN_TIP_WAIT_MS)),
         };
+        if self.damaged == 0 {
+            self.forget_removed(step);
+        }
         for (contact, _) in self.contacts.values() {
-            step.fx.emit(Event::Dial(contact.clone()));
+            step.fx.emit(Event::Dial { contact: contact.clone(), told_by: None });
         }
     }
 
@@ -317,7 +320,7 @@ impl Node {
             Message::News(news) => self.news(step, from, news),
             Message::Hunt(message) => self.hunted(step, from, message),
             Message::Proof(proof) => self.take_proof(step, Some(from), proof),
-            Message::Contacts(contacts) => self.told_contacts(step, contacts),
+            Message::Contacts(contacts) => self.told_contacts(step, from, contacts),
         }
     }
 

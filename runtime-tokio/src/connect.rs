@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsStream;
 use tracing::{debug, warn};
 
+use crate::dial::Target;
 use crate::frame::HEADER_BYTES;
 use crate::handshakes::Handshakes;
 use crate::host::Tasks;
@@ -30,35 +31,37 @@ pub(crate) struct Connected<S> {
     pub(crate) peer: NodeId,
     pub(crate) stream: TlsStream<S>,
     pub(crate) addr: String,
-    /// By this host.
-    pub(crate) dialled: bool,
+    /// What this host dialled, if it did.
+    pub(crate) dialled: Option<Target>,
 }
 
 /// An address that was dialled in vain.
 pub(crate) struct Refused {
-    pub(crate) addr: String,
+    pub(crate) target: Target,
     pub(crate) reason: CloseReason,
 }
 
-/// Dials `addr` once.
+/// Dials `target` once.
 pub(crate) async fn dial<N: Net>(
     net: N,
     identity: Identity,
-    addr: String,
-    expected: Option<NodeId>,
+    target: Target,
     limit: Duration,
 ) -> Result<Connected<N::Stream>, Refused> {
+    let Target { addr, expected } = &target;
     let attempt = async {
-        let stream = net.connect(&addr).await.map_err(|error| {
+        let stream = net.connect(addr).await.map_err(|error| {
             debug!(addr, %error, "cannot connect");
             CloseReason::Unreachable
         })?;
-        identity.dial(stream, expected).await.map_err(|error| refusal(&addr, &error))
+        identity.dial(stream, *expected).await.map_err(|error| refusal(addr, &error))
     };
     match timeout(limit, attempt).await {
-        Ok(Ok((peer, stream))) => Ok(Connected { peer, stream, addr, dialled: true }),
-        Ok(Err(reason)) => Err(Refused { addr, reason }),
-        Err(_) => Err(Refused { addr, reason: CloseReason::HandshakeTimeout }),
+        Ok(Ok((peer, stream))) => {
+            Ok(Connected { peer, stream, addr: addr.clone(), dialled: Some(target) })
+        }
+        Ok(Err(reason)) => Err(Refused { target, reason }),
+        Err(_) => Err(Refused { target, reason: CloseReason::HandshakeTimeout }),
     }
 }
 
@@ -96,7 +99,7 @@ impl Door {
                 let handshake = async {
                     let shaken = timeout(limit, greet(&identity, stream, &addr)).await;
                     let (peer, stream) = shaken.unwrap_or(Err(CloseReason::HandshakeTimeout))?;
-                    let connected = Connected { peer, stream, addr, dialled: false };
+                    let connected = Connected { peer, stream, addr, dialled: None };
                     // Until the host has taken it, it holds its place.
                     inbox.put(Arrival::Connected(Box::new(connected))).await;
                     Ok(())

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use quorate_core::machine::{Machine, NodeId};
 
+use crate::dial::Target;
 use crate::storage::Corrupted;
 
 /// What stands between a machine and its application. Every call runs in the host's task and must
@@ -53,8 +54,10 @@ pub(crate) type Then<M> =
 pub(crate) enum Action<M: Machine> {
     Command(M::Command),
     Read { positions: Vec<u64>, then: Then<M> },
-    Dial { addr: String, expected: Option<NodeId> },
-    Undial { addr: String },
+    Dial(Target),
+    Hear { target: Target, told_by: NodeId },
+    Undial(NodeId),
+    Redial(NodeId),
     Disconnect { peer: NodeId, reason: String },
     Forget { position: u64 },
 }
@@ -64,8 +67,10 @@ impl<M: Machine> std::fmt::Debug for Action<M> {
         f.write_str(match self {
             Action::Command(_) => "Command",
             Action::Read { .. } => "Read",
-            Action::Dial { .. } => "Dial",
-            Action::Undial { .. } => "Undial",
+            Action::Dial(_) => "Dial",
+            Action::Hear { .. } => "Hear",
+            Action::Undial(_) => "Undial",
+            Action::Redial(_) => "Redial",
             Action::Disconnect { .. } => "Disconnect",
             Action::Forget { .. } => "Forget",
         })
@@ -104,14 +109,26 @@ impl<M: Machine> Actions<'_, M> {
     }
 
     /// Keeps a link to whoever answers at `addr`, or only to `expected`: dials until it is up, and
-    /// again whenever it is lost, until [`undial`](Self::undial).
+    /// again whenever it is lost, until [`undial`](Self::undial) of who is expected.
     pub fn dial(&mut self, addr: impl Into<String>, expected: Option<NodeId>) {
-        self.queue.push(Action::Dial { addr: addr.into(), expected });
+        self.queue.push(Action::Dial(Target { addr: addr.into(), expected }));
     }
 
-    /// Dials `addr` no more. A link that is up stays up.
-    pub fn undial(&mut self, addr: impl Into<String>) {
-        self.queue.push(Action::Undial { addr: addr.into() });
+    /// As [`dial`](Self::dial), on the word of the peer `told_by` that `node` listens at `addr`: it
+    /// expires unless it works, and takes no place of what was given.
+    pub fn dial_hearsay(&mut self, addr: impl Into<String>, node: NodeId, told_by: NodeId) {
+        let target = Target { addr: addr.into(), expected: Some(node) };
+        self.queue.push(Action::Hear { target, told_by });
+    }
+
+    /// Dials no address more at which `peer` is expected. A link that is up stays up.
+    pub fn undial(&mut self, peer: NodeId) {
+        self.queue.push(Action::Undial(peer));
+    }
+
+    /// Dials `peer`, if it is kept dialled, without waiting out the pause after earlier failures.
+    pub fn redial(&mut self, peer: NodeId) {
+        self.queue.push(Action::Redial(peer));
     }
 
     /// Closes the link to `peer`, if there is one, after what was sent on it; `reason` goes to the

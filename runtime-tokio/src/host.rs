@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, debug, error, info, info_span};
 
 use crate::connect::{Door, Refused, dial};
-pub use crate::dial::MAX_DIALS;
+pub use crate::dial::{MAX_DIALS, MAX_HEARSAY, MAX_HEARSAY_PER_PEER};
 use crate::edge::Edge;
 use crate::frame::{Codec, WireError};
 use crate::handle::{Handle, Request};
@@ -500,12 +500,12 @@ where
         }
         let outbox = &mut self.outbox;
         let due = outbox.dials.due(now, |peer| outbox.links.contains_key(peer));
-        for (addr, expected) in due {
+        for target in due {
             let (net, identity, inbox) =
                 (self.net.clone(), self.identity.clone(), self.inbox.clone());
             let limit = self.settings.handshake_timeout;
             self.tasks.spawn(async move {
-                let arrival = match dial(net, identity, addr, expected, limit).await {
+                let arrival = match dial(net, identity, target, limit).await {
                     Ok(connected) => Arrival::Connected(Box::new(connected)),
                     Err(refused) => Arrival::Refused(refused),
                 };
@@ -539,11 +539,11 @@ where
                     self.tasks.spawn_to_end(link.run(codec, inbox, closings, pulse));
                 }
             }
-            Arrival::Refused(Refused { addr, reason }) => {
+            Arrival::Refused(Refused { target, reason }) => {
                 self.outbox.closings.count(reason);
-                debug!(addr, %reason, "dialled in vain");
+                debug!(addr = target.addr, %reason, "dialled in vain");
                 let now = self.outbox.clock.now();
-                self.outbox.dials.failed(&addr, now, chance());
+                self.outbox.dials.failed(&target, now, chance());
             }
             Arrival::Message { link, peer, message, _room } => {
                 if self.outbox.is_current(peer, link) {

@@ -131,12 +131,20 @@ where
             match action {
                 Action::Command(command) => self.local.push_back(Input::Command(command)),
                 Action::Read { positions, then } => self.log.read(positions, then),
-                Action::Dial { addr, expected } => {
-                    if let Err(error) = self.dials.add(addr, expected, self.clock.now()) {
-                        warn!(?error, "address not dialled");
+                Action::Dial(target) => {
+                    if let Err(error) = self.dials.add(target.clone(), self.clock.now()) {
+                        warn!(addr = target.addr, ?error, "address not dialled");
                     }
                 }
-                Action::Undial { addr } => self.dials.remove(&addr),
+                Action::Hear { target, told_by } => {
+                    let heard = self.dials.hear(target.clone(), told_by, self.clock.now());
+                    if let Err(error) = heard {
+                        let told_by = told_by.short();
+                        debug!(addr = target.addr, %told_by, ?error, "hearsay not dialled");
+                    }
+                }
+                Action::Undial(peer) => self.dials.remove(peer),
+                Action::Redial(peer) => self.dials.hurry(peer, self.clock.now()),
                 Action::Disconnect { peer, reason } => {
                     info!(peer = %peer.short(), reason, "disconnecting");
                     self.unlink(peer, CloseReason::Disconnected);
@@ -174,7 +182,8 @@ where
         connected: Connected<S>,
         stop: CancellationToken,
     ) -> Option<LinkTask<S>> {
-        let Connected { peer, dialled, .. } = connected;
+        let Connected { peer, ref dialled, .. } = connected;
+        let dialled = dialled.is_some();
         if let Err(reason) = self.admit(&connected) {
             self.closings.count(reason);
             debug!(peer = %peer.short(), addr = connected.addr, %reason, "connection refused");
@@ -201,27 +210,27 @@ where
     }
 
     fn admit<S>(&mut self, connected: &Connected<S>) -> Result<(), CloseReason> {
-        let Connected { peer, dialled, ref addr, .. } = *connected;
+        let Connected { peer, ref dialled, .. } = *connected;
         let full = self.links.len() >= self.max_connections;
         if peer == self.me {
-            if dialled {
-                self.dials.own(addr);
+            if let Some(target) = dialled {
+                self.dials.own(target);
             }
             return Err(CloseReason::SelfConnection);
         }
         if !self.edge.admits(peer) {
-            if dialled {
-                self.dials.failed(addr, self.clock.now(), chance());
+            if let Some(target) = dialled {
+                self.dials.failed(target, self.clock.now(), chance());
             }
             return Err(CloseReason::NotAdmitted);
         }
-        if dialled {
+        if let Some(target) = dialled {
             let linked = self.links.contains_key(&peer);
             if full && !linked {
-                self.dials.failed(addr, self.clock.now(), chance());
+                self.dials.failed(target, self.clock.now(), chance());
                 return Err(CloseReason::TooManyConnections);
             }
-            if !self.dials.reached(addr, peer) {
+            if !self.dials.reached(target, peer) {
                 return Err(CloseReason::Undialled);
             }
             return if linked { Err(CloseReason::Duplicate) } else { Ok(()) };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_core::machine::NodeId;
 use quorate_core::store::{Change, WriteError};
 use quorate_core::watch::{MAX_PENDING, Pattern, WINDOW};
 use quorate_runtime_tokio::node::data_dir::DataDir;
@@ -15,9 +16,12 @@ const HUNG: Duration = Duration::from_secs(60);
 
 /// A node without a disk.
 async fn node(seed: u8, options: Options) -> (Node, RunningNode) {
+    Node::start(data(seed), options).await.unwrap()
+}
+
+fn data(seed: u8) -> DataDir {
     let storage = Storage::with_backend(redb::backends::InMemoryBackend::new()).unwrap();
-    let data = DataDir { seed: [seed; 32], storage, suspect: false };
-    Node::start(data, options).await.unwrap()
+    DataDir { seed: [seed; 32], storage, suspect: false }
 }
 
 fn put(key: &'static str, value: &'static str) -> Change {
@@ -132,8 +136,46 @@ async fn two_nodes_join_write_and_sync() {
 }
 
 #[tokio::test]
+async fn where_a_removed_member_listened_is_forgotten_though_it_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || DataDir { storage: Storage::open(dir.path()).unwrap(), ..data(3) };
+    let listening = || Options::listening("127.0.0.1:0");
+    let (ada, _one) = node(1, listening()).await;
+    let (ben, two) = node(2, listening()).await;
+    let (carl, three) = Node::start(open(), listening()).await.unwrap();
+    ben.join(ada.invite(ben.id()).await.unwrap()).await.unwrap();
+    until(&ada, |met| met.contains(&ben.id())).await;
+    // The ticket, and so the first record that Carl keeps, names Ben.
+    carl.join(ada.invite(carl.id()).await.unwrap()).await.unwrap();
+    until(&ada, |met| met.contains(&carl.id())).await;
+    two.stop().await.unwrap();
+    ada.remove(ben.id()).await.unwrap();
+    until(&ada, |met| !met.contains(&ben.id())).await;
+    until(&carl, |met| !met.contains(&ben.id())).await;
+    three.stop().await.unwrap();
+    let (carl, _three) = Node::start(open(), Options::offline()).await.unwrap();
+    until(&carl, |met| met.contains(&ada.id()) && !met.contains(&ben.id())).await;
+}
+
+/// Waits until the contacts that `node` tells, of which it is none itself, are as `wanted`.
+async fn until(node: &Node, wanted: impl Fn(&[NodeId]) -> bool) {
+    let waiting = async {
+        loop {
+            let (peers, _) = node.peers().await.unwrap();
+            let met: Vec<NodeId> =
+                peers.iter().filter(|peer| peer.address.is_some()).map(|peer| peer.node).collect();
+            if wanted(&met) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(HUNG, waiting).await.expect("the contacts become so");
+}
+
+#[tokio::test]
 async fn a_ticket_needs_an_address() {
     let (node, _running) = node(1, Options::offline()).await;
-    let refused = node.invite(quorate_core::machine::NodeId([9; 32])).await;
+    let refused = node.invite(NodeId([9; 32])).await;
     assert!(matches!(refused, Err(NodeError::NoAddress)), "{refused:?}");
 }

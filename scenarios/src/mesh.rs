@@ -527,7 +527,7 @@ impl System for Mesh {
             }
             Event::Watched { update, .. } => self.told(node, update, cx),
             Event::Notice(notice) => noticed(&notice, cx),
-            Event::Joined { .. } | Event::Dial(_) | Event::Undial(_) => {}
+            Event::Joined { .. } | Event::Dial { .. } | Event::Undial(_) => {}
         }
     }
 

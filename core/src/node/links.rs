@@ -60,7 +60,9 @@ impl Node {
         };
         let network = handshake::Command::Network(founding.store());
         self.feed_handshake(step, Input::Command(network));
-        contacts.into_iter().for_each(|contact| step.fx.emit(Event::Dial(contact)));
+        for contact in contacts {
+            step.fx.emit(Event::Dial { contact, told_by: None });
+        }
     }
 
     /// Belongs to a store from here on: now, or when the log says so.
@@ -183,12 +185,27 @@ impl Node {
         for peer in gone {
             let refuse = handshake::Command::Refuse { peer, reason: Reason::Removed };
             self.feed_handshake(step, Input::Command(refuse));
-            if let Some((contact, position)) = self.contacts.remove(&peer) {
-                self.forgotten.extend(position);
-                step.fx.emit(Event::Undial(contact));
-            }
+            self.forget_contact(step, peer);
         }
+        self.forget_removed(step);
         step.notice(Notice::Members);
+    }
+
+    /// Where a removed member listened is neither dialled nor told on, be it there or not.
+    pub(super) fn forget_removed(&mut self, step: &mut Step<'_>) {
+        let Some(store) = &self.store else { return };
+        let membership = store.membership();
+        let is_removed = |peer: &NodeId| {
+            membership.get(peer).is_some_and(|member| member.state == State::Removed)
+        };
+        let gone: Vec<NodeId> = self.contacts.keys().copied().filter(is_removed).collect();
+        gone.into_iter().for_each(|peer| self.forget_contact(step, peer));
+    }
+
+    fn forget_contact(&mut self, step: &mut Step<'_>, peer: NodeId) {
+        let before = self.contacts.remove(&peer);
+        self.forgotten.extend(before.and_then(|(_, position)| position));
+        step.fx.emit(Event::Undial(peer));
     }
 
     /// Tells a peer where others listen, so that the mesh holds together when one of them goes.
@@ -203,7 +220,12 @@ impl Node {
 
     /// A peer says where others listen. What it says is tried, and remembered only once the other has
     /// answered there.
-    pub(super) fn told_contacts(&mut self, step: &mut Step<'_>, contacts: Vec<Contact>) {
+    pub(super) fn told_contacts(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        contacts: Vec<Contact>,
+    ) {
         let me = self.id();
         let Some(store) = &self.store else { return };
         let newcomer = !self.is_member();
@@ -217,7 +239,7 @@ impl Node {
                 && !self.open.contains_key(node)
                 && address.len() <= handshake::MAX_ADDRESS
             {
-                step.fx.emit(Event::Dial(contact));
+                step.fx.emit(Event::Dial { contact, told_by: Some(from) });
             }
         }
     }

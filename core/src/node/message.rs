@@ -185,9 +185,14 @@ pub enum Event {
         reason: Disconnect,
     },
     /// Keep a link to a node that listens here.
-    Dial(Contact),
+    Dial {
+        /// Who, and where.
+        contact: Contact,
+        /// The peer on whose word alone, if it was told and not given or met.
+        told_by: Option<NodeId>,
+    },
     /// Dial this node no more.
-    Undial(Contact),
+    Undial(NodeId),
     /// For the reader of a watch.
     Watched {
         /// The reader's name for it.

@@ -283,7 +283,7 @@ impl Net {
             }
             Event::Written { .. }
             | Event::Joined { .. }
-            | Event::Dial(_)
+            | Event::Dial { .. }
             | Event::Undial(_)
             | Event::Watched { .. } => {}
         }

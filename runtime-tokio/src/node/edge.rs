@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate_core::entry::Link;
 use quorate_core::hash::Hash;
 use quorate_core::machine::NodeId;
-use quorate_core::node::{Command, Event, JoinError, Node, Notice, WatchUpdate};
+use quorate_core::node::{Command, Contact, Event, JoinError, Node, Notice, WatchUpdate};
 use quorate_core::store::WriteError;
 use quorate_core::watch::WINDOW;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -90,6 +90,8 @@ impl NodeEdge {
             actions.disconnect(peer, "blocked here");
         } else if !block {
             self.blocked.remove(&peer);
+            // The pause between attempts has grown meanwhile.
+            actions.redial(peer);
         }
     }
 
@@ -139,8 +141,13 @@ impl Edge for NodeEdge {
             }),
             Event::Forget(position) => actions.forget(position),
             Event::Disconnect { peer, reason } => actions.disconnect(peer, reason.to_string()),
-            Event::Dial(contact) => actions.dial(contact.address, Some(contact.node)),
-            Event::Undial(contact) => actions.undial(contact.address),
+            Event::Dial { contact: Contact { node, address }, told_by: None } => {
+                actions.dial(address, Some(node));
+            }
+            Event::Dial { contact: Contact { node, address }, told_by: Some(peer) } => {
+                actions.dial_hearsay(address, node, peer);
+            }
+            Event::Undial(node) => actions.undial(node),
             Event::Watched { watch, update } => self.watched(watch, update, actions),
             Event::Notice(notice) => {
                 if let Notice::InSync(_) = notice {

@@ -129,15 +129,8 @@ impl Node {
     ///
     /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn block(&self, peer: NodeId, block: bool) -> Result<(), NodeError> {
-        let contacts = |machine: &Machine| machine.contacts().cloned().collect::<Vec<_>>();
-        let contacts = self.handle.query(move |machine, _| contacts(machine)).await?;
         let act = move |edge: &mut super::NodeEdge, actions: &mut crate::edge::Actions<'_, _>| {
             edge.block(peer, block, actions);
-            // The pause between attempts has grown meanwhile: begin anew.
-            for contact in contacts.into_iter().filter(|contact| !block && contact.node == peer) {
-                actions.undial(contact.address.clone());
-                actions.dial(contact.address, Some(contact.node));
-            }
         };
         Ok(self.handle.with_edge(act).await?)
     }
