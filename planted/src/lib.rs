@@ -5,11 +5,14 @@
 //! soonest of those that are tried: first those named for the bug, then all.
 
 use quorate_core::planted::{ALL, Bug, plant};
-use quorate_scenarios::{catalogue, cuts};
+use quorate_scenarios::{catalogue, cuts, planted};
 use quorate_sim::{Failure, Options, Outcome, many};
 
 /// A bug that no scenario finds within so many seeds is not found.
 pub const SEEDS_MAX: u64 = 1_000;
+
+/// A bug that is found within so many seeds where it was found before is not looked for elsewhere.
+const SOON: u64 = 150;
 
 /// What a hunt brought home.
 #[derive(Clone, Debug)]
@@ -57,9 +60,16 @@ pub fn hunt_in(bug: Option<Bug>, scenario: &str, seeds: u64) -> Option<Found> {
     result.err().map(|failure| Found { scenario: name, seeds: seed + 1, failure })
 }
 
-/// Hunts `bug` in every scenario that runs its protocol, each for a few seeds, then for more, up to `most`.
+/// Hunts `bug` where it was found before; if that does not find it soon, in every scenario that runs its
+/// protocol, each for a few seeds, then for more, up to `most`.
 #[must_use]
 pub fn hunt(bug: Bug, most: u64) -> Option<Found> {
+    let name = ALL.iter().find(|(of, ..)| *of == bug).map(|(_, name, ..)| *name);
+    let before = planted().find(|before| Some(before.name) == name);
+    let again = before.and_then(|before| hunt_in(Some(bug), before.scenario, most.min(SOON)));
+    if again.is_some() {
+        return again;
+    }
     let rounds = [10, 30, 100, 300, most].map(|seeds| most.min(seeds));
     rounds.into_iter().find_map(|seeds| {
         let found = scenarios(bug).into_iter().filter_map(|name| hunt_in(Some(bug), name, seeds));
