@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::control;
 use bytes::Bytes;
 use quorate_core::entry::{Entry, SignedHeader};
 use quorate_core::hash::Hash;
@@ -35,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "record", run: record, authentic: false },
     Target { name: "ticket", run: ticket, authentic: true },
     Target { name: "frames", run: frames, authentic: false },
+    Target { name: "control", run: control::lines, authentic: false },
 ];
 
 /// An entry whose signature is its author's.

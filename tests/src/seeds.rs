@@ -12,6 +12,7 @@ use quorate_core::ticket::Ticket;
 use quorate_runtime_tokio::frame::{Codec, seal};
 use quorate_runtime_tokio::node::NodeCodec;
 
+use crate::control;
 use crate::host::{Host, Told};
 
 /// The most seeds of one kind.
@@ -70,6 +71,9 @@ pub fn all() -> Vec<Seed> {
         }
     }
     kept.keep("ticket", "ticket", meeting.ticket().to_string().into_bytes());
+    for (name, line) in control::LINES {
+        kept.keep("control", name, format!("{line}\n").into_bytes());
+    }
     for (name, program) in programs() {
         kept.keep("hostile", name, program);
     }
