@@ -79,6 +79,12 @@ impl<E: Edge> Handle<E> {
         self.ask(Request::Metrics(give), take).await
     }
 
+    /// Whether the host takes no more requests: it has stopped, or is about to.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.requests.is_closed()
+    }
+
     async fn ask<T>(&self, request: Request<E>, take: oneshot::Receiver<T>) -> Result<T, Stopped> {
         self.requests.send(request).await.map_err(|_| Stopped)?;
         take.await.map_err(|_| Stopped)

@@ -37,7 +37,7 @@ pub(super) async fn run(data: &Path, up: Up, output: &mut Output) -> Result<(), 
     }
     banner(&node, data, output).await?;
     let result = until_told(running).await;
-    server.stop().await;
+    server.stop(result.as_ref().err().cloned()).await;
     match result? {
         Some(running) => {
             let stopped = running.stop().await;

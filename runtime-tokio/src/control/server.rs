@@ -1,12 +1,15 @@
 //! The running node's side of the control socket.
 
+use std::future::pending;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -17,12 +20,16 @@ use super::{lines, socket};
 
 /// Commands served at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
+/// How long a command may take to hear why the node has stopped.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves commands until it is stopped.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Server {
     data: PathBuf,
     stop: CancellationToken,
+    /// Why the node stopped, where it did so by itself; set before `stop`.
+    why: Arc<OnceLock<Failure>>,
     tasks: TaskTracker,
 }
 
@@ -31,56 +38,65 @@ impl Server {
     pub(crate) fn start(hosted: Hosted) -> io::Result<Server> {
         let listener = socket::listen(&hosted.data)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let server = Server { data: hosted.data.clone(), stop, tasks };
-        let serve = accept_all(listener, hosted, server.stop.clone(), server.tasks.clone());
-        server.tasks.spawn(serve);
+        let (data, why) = (hosted.data.clone(), Arc::default());
+        let server = Server { data, stop, why, tasks };
+        server.tasks.spawn(server.clone().accept_all(listener, hosted));
         Ok(server)
     }
 
-    /// Takes no more commands and ends those under way.
-    pub(crate) async fn stop(self) {
+    /// Takes no more commands and ends those under way, which hear `why`.
+    pub(crate) async fn stop(self, why: Option<Failure>) {
         socket::remove(&self.data);
+        if let Some(why) = why {
+            self.why.get_or_init(|| why);
+        }
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
-}
 
-async fn accept_all(
-    listener: UnixListener,
-    hosted: Hosted,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let accept = async {
-        loop {
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (hosted, stop) = (hosted.clone(), stop.clone());
-                    tasks.spawn(async move {
-                        let _place = place;
-                        if let Some(Err(error)) =
-                            stop.run_until_cancelled(serve(stream, hosted)).await
-                        {
-                            debug!(%error, "a command's connection failed");
-                        }
-                    });
+    async fn accept_all(self, listener: UnixListener, hosted: Hosted) {
+        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let accept = async {
+            loop {
+                let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let serve = self.clone().serve_one(stream, hosted.clone());
+                        self.tasks.spawn(async {
+                            serve.await;
+                            drop(place);
+                        });
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot accept a command");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                 }
-                Err(error) => {
-                    warn!(%error, "cannot accept a command");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        };
+        self.stop.run_until_cancelled(accept).await;
+    }
+
+    /// Serves one connection until it ends or the node does.
+    async fn serve_one(self, mut stream: UnixStream, hosted: Hosted) {
+        match self.stop.run_until_cancelled(serve(&mut stream, hosted)).await {
+            Some(Err(error)) => debug!(%error, "a command's connection failed"),
+            Some(Ok(())) => {}
+            None => {
+                if let Some(why) = self.why.get() {
+                    let last = Reply::Failure(why.clone());
+                    // Whoever does not listen, or has gone, does not want to know.
+                    let _ = timeout(FAREWELL, lines::write(&mut stream, &last)).await;
                 }
             }
         }
-    };
-    stop.run_until_cancelled(accept).await;
+    }
 }
 
 /// Answers the requests that come on one connection, one after the other.
-async fn serve(stream: UnixStream, hosted: Hosted) -> io::Result<()> {
-    let (reader, mut writer) = stream.into_split();
+async fn serve(stream: &mut UnixStream, hosted: Hosted) -> io::Result<()> {
+    let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
     loop {
         let request = match lines::read::<Request>(&mut reader).await {
@@ -100,6 +116,8 @@ async fn serve(stream: UnixStream, hosted: Hosted) -> io::Result<()> {
             tokio::select! {
                 biased;
                 reply = replies.recv() => match reply {
+                    // Why it stopped is known in a moment, and said instead.
+                    Some(Reply::Failure(_)) if hosted.node.has_stopped() => pending().await,
                     Some(reply) => lines::write(&mut writer, &reply).await?,
                     None => break,
                 },

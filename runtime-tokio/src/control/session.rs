@@ -109,11 +109,10 @@ impl Session {
     /// Of a node in this process that stopped, the reason.
     async fn cause(&mut self, failure: Failure) -> Failure {
         match self {
-            Session::Local(local) if failure.code == Code::Unreachable => {
-                let stopped = local.running.stopped();
-                match tokio::time::timeout(LOCK_POLL, stopped).await {
-                    Ok(Err(error)) => Failure::new(host_code(&error), error.to_string()),
-                    _ => failure,
+            Session::Local(local) if local.hosted.node.has_stopped() => {
+                match local.running.stopped().await {
+                    Err(error) => Failure::new(host_code(&error), error.to_string()),
+                    Ok(()) => failure,
                 }
             }
             _ => failure,

@@ -128,6 +128,12 @@ impl Node {
         self.about.suspect
     }
 
+    /// Whether it has stopped, or is about to: what its [`RunningNode`] then ends with says why.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.handle.is_closed()
+    }
+
     /// Sets the register at `key`. Durable when this returns, as with every write.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    fn of(output: &Output) -> Done {
+    pub(crate) fn of(output: &Output) -> Done {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let code = output.status.code().unwrap_or(-1);
         Done { code, out: text(&output.stdout), err: text(&output.stderr) }
@@ -94,8 +94,13 @@ impl Place {
 
     /// Runs the node; on the port it had before, if it had one.
     pub(crate) fn start(&mut self) {
+        self.start_as(|up| up);
+    }
+
+    /// Runs the node by what `made` makes of the command.
+    pub(crate) fn start_as(&mut self, made: impl FnOnce(Command) -> Command) {
         let listen = self.up.take().map_or("127.0.0.1:0".to_owned(), |up| up.listens.clone());
-        let mut child = quorate(&self.data, &["up", "--json", "--listen", &listen])
+        let mut child = made(quorate(&self.data, &["up", "--json", "--listen", &listen]))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -122,6 +127,12 @@ impl Place {
         up.child.wait().unwrap();
     }
 
+    /// Waits for the node's own end; returns its exit code.
+    pub(crate) fn ended(&mut self) -> i32 {
+        let up = self.up.as_mut().expect("a node that runs");
+        up.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
     /// The process of the node.
     pub(crate) fn pid(&self) -> u32 {
         self.up.as_ref().expect("a node that runs").child.id()
@@ -132,7 +143,7 @@ impl Place {
         let up = self.up.as_mut().expect("a node that runs");
         let pid = up.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        up.child.wait().unwrap().code().unwrap_or(-1)
+        self.ended()
     }
 
     /// Runs a command on this directory.
