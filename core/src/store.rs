@@ -427,6 +427,7 @@ impl Store {
     /// After the last record: nobody knows how long orphans have waited, so their time starts now.
     pub fn restored(&mut self, now: Time) {
         self.orphans.restart_clock(now);
+        self.strays.iter_mut().for_each(|stray| stray.since = now);
     }
 
     /// Lets go what was parked and is no longer from the future.
@@ -448,8 +449,13 @@ impl Store {
     /// member and where chains are cut, which changes, so one node may have had nothing to wait for where
     /// another would wait for ever.
     pub fn expire(&mut self, now: Time, wall: WallTime, out: &mut Vec<Outcome>) {
-        for (author, seq) in self.orphans.overdue(now) {
-            self.waive(&author, seq, wall, out);
+        // What one waiver lets go may cite something else that is overdue. Each round applies some.
+        let mut overdue = self.orphans.overdue(now);
+        while !overdue.is_empty() {
+            for (author, seq) in overdue {
+                self.waive(&author, seq, wall, out);
+            }
+            overdue = self.orphans.overdue(now);
         }
         out.extend(self.orphans.expire(now).into_iter().map(Outcome::Forgotten));
     }
