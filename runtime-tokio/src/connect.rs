@@ -54,7 +54,8 @@ pub(crate) async fn dial<N: Net>(
             debug!(addr, %error, "cannot connect");
             CloseReason::Unreachable
         })?;
-        identity.dial(stream, *expected).await.map_err(|error| refusal(addr, &error))
+        let shaken = identity.dial(stream, *expected).await;
+        shaken.map_err(|error| refusal(addr, identity.id(), &error))
     };
     match timeout(limit, attempt).await {
         Ok(Ok((peer, stream))) => {
@@ -124,7 +125,10 @@ async fn greet<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
     addr: &str,
 ) -> Result<(NodeId, TlsStream<S>), CloseReason> {
     let shaken = identity.accept(stream).await;
-    let (peer, mut stream) = shaken.map_err(|error| refusal(addr, &error))?;
+    let (peer, mut stream) = shaken.map_err(|error| refusal(addr, identity.id(), &error))?;
+    if peer == identity.id() {
+        return Err(CloseReason::SelfConnection);
+    }
     let mut kept = [0; HEADER_BYTES];
     match stream.read_exact(&mut kept).await {
         Ok(_) if kept == EMPTY_FRAME[..] => Ok((peer, stream)),
@@ -133,9 +137,10 @@ async fn greet<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
     }
 }
 
-fn refusal(addr: &str, error: &TlsError) -> CloseReason {
+fn refusal(addr: &str, me: NodeId, error: &TlsError) -> CloseReason {
     debug!(addr, %error, "no handshake");
     match error {
+        TlsError::WrongPeer { found, .. } if *found == me => CloseReason::SelfConnection,
         TlsError::WrongPeer { .. } => CloseReason::WrongPeer,
         TlsError::Key(_) | TlsError::Handshake(_) => CloseReason::HandshakeFailed,
     }

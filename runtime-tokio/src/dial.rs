@@ -74,8 +74,6 @@ enum State {
     Trying,
     /// Until the link to this peer is lost.
     Linked(NodeId),
-    /// The address is our own: never again.
-    Own,
 }
 
 /// There is no room for this address: see [`MAX_DIALS`], [`MAX_HEARSAY`] and
@@ -182,13 +180,6 @@ impl Dials {
         entry.known = Some(peer);
         entry.state = State::Linked(peer);
         true
-    }
-
-    /// The attempt reached this very host.
-    pub(crate) fn own(&mut self, target: &Target) {
-        if let Some(entry) = self.entries.get_mut(target) {
-            entry.state = State::Own;
-        }
     }
 
     /// The attempt failed.
@@ -318,16 +309,6 @@ mod tests {
         let at = dials.next().unwrap();
         assert!(dials.due(at, |peer| *peer == PEER).is_empty(), "linked by the other side");
         assert_eq!(dials.next(), None);
-    }
-
-    #[test]
-    fn our_own_address_is_never_dialled_again() {
-        let mut dials = dials("a");
-        dials.own(&anyone("a"));
-        dials.add(anyone("a"), Time(9)).unwrap();
-        assert_eq!(dials.next(), None);
-        dials.failed(&anyone("b"), Time(9), 0);
-        assert!(!dials.reached(&anyone("b"), PEER), "never added");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, Span, debug, error, info, info_span};
+use tracing::{Instrument, Span, error, info, info_span};
 
 use crate::connect::{Door, Refused, dial};
 pub use crate::dial::{MAX_DIALS, MAX_HEARSAY, MAX_HEARSAY_PER_PEER};
@@ -540,8 +540,7 @@ where
                 }
             }
             Arrival::Refused(Refused { target, reason }) => {
-                self.outbox.closings.count(reason);
-                debug!(addr = target.addr, %reason, "dialled in vain");
+                self.outbox.closings.unlinked(&target.addr, reason);
                 let now = self.outbox.clock.now();
                 self.outbox.dials.failed(&target, now, chance());
             }

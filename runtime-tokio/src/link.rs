@@ -45,6 +45,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A frame of nothing: alive, or, as the first on a connection, "I keep this one".
 pub(crate) const EMPTY_FRAME: Bytes = Bytes::from_static(&[0; HEADER_BYTES]);
 
+/// What is said of a connection to our own key. From one end it cannot be told which it is.
+const OWN_KEY: &str = "connection refused: the other end has this node's own key; it is this node \
+     itself, or another process that runs on a copy of its data directory, of which only one may run";
+
 macro_rules! close_reasons {
     ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
         /// Why a connection ended, or never became a link.
@@ -73,7 +77,7 @@ close_reasons! {
     HandshakeFailed => "handshake_failed",
     /// Another node than the one dialled answered.
     WrongPeer => "wrong_peer",
-    /// We dialled ourselves.
+    /// The other end has our own key: it is this host, or another with a copy of the key.
     SelfConnection => "self_connection",
     /// The edge does not admit this peer.
     NotAdmitted => "not_admitted",
@@ -132,11 +136,25 @@ impl Closings {
     /// as many as they like.
     pub(crate) fn refused(&self, addr: &str, reason: CloseReason) {
         let times = self.0[reason as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        let what = match reason {
+            CloseReason::SelfConnection => OWN_KEY,
+            _ => "connection refused",
+        };
         if times.is_power_of_two() {
-            warn!(addr, %reason, times, "connection refused");
+            warn!(addr, %reason, times, "{what}");
         } else {
-            debug!(addr, %reason, times, "connection refused");
+            debug!(addr, %reason, times, "{what}");
         }
+    }
+
+    /// Counts a connection of our own making, or of a peer that proved its key, that became no link:
+    /// nothing to speak of, but for our own key at its other end.
+    pub(crate) fn unlinked(&self, addr: &str, reason: CloseReason) {
+        if reason == CloseReason::SelfConnection {
+            return self.refused(addr, reason);
+        }
+        self.count(reason);
+        debug!(addr, %reason, "no link");
     }
 
     pub(crate) fn read(&self) -> BTreeMap<CloseReason, u64> {

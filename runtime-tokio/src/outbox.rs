@@ -185,8 +185,8 @@ where
         let Connected { peer, ref dialled, .. } = connected;
         let dialled = dialled.is_some();
         if let Err(reason) = self.admit(&connected) {
-            self.closings.count(reason);
-            debug!(peer = %peer.short(), addr = connected.addr, %reason, "connection refused");
+            debug!(peer = %peer.short(), addr = connected.addr, %reason, "not linked");
+            self.closings.unlinked(&connected.addr, reason);
             return None;
         }
         if self.links.contains_key(&peer) {
@@ -212,17 +212,17 @@ where
     fn admit<S>(&mut self, connected: &Connected<S>) -> Result<(), CloseReason> {
         let Connected { peer, ref dialled, .. } = *connected;
         let full = self.links.len() >= self.max_connections;
-        if peer == self.me {
-            if let Some(target) = dialled {
-                self.dials.own(target);
-            }
-            return Err(CloseReason::SelfConnection);
-        }
-        if !self.edge.admits(peer) {
+        let refused = if peer == self.me {
+            Some(CloseReason::SelfConnection)
+        } else {
+            (!self.edge.admits(peer)).then_some(CloseReason::NotAdmitted)
+        };
+        if let Some(reason) = refused {
+            // Someone else may answer there another time.
             if let Some(target) = dialled {
                 self.dials.failed(target, self.clock.now(), chance());
             }
-            return Err(CloseReason::NotAdmitted);
+            return Err(reason);
         }
         if let Some(target) = dialled {
             let linked = self.links.contains_key(&peer);

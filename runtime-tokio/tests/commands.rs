@@ -198,21 +198,29 @@ fn what_is_exported_can_be_imported() {
 fn a_copied_directory_reads_and_does_not_write_until_it_is_trusted() {
     let place = Place::new();
     place.run(&["put", "k", "v"]).ok();
-    let temp = tempfile::tempdir().unwrap();
-    let copy = temp.path().join("copy");
-    let copied = std::process::Command::new("cp").arg("-a").arg(&place.data).arg(&copy).status();
-    assert!(copied.unwrap().success());
-    let run = |args: &[&str]| {
-        let output = quorate(&copy, args).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    assert_eq!(run(&["get", "k"]).0, Some(0));
-    let (code, said) = run(&["put", "k", "w"]);
-    assert_eq!(code, Some(4));
+    let copy = place.copy();
+    copy.run(&["get", "k"]).ok();
+    let said = copy.run(&["put", "k", "w"]).refused(4);
     assert!(said.contains("--trust-disk"), "{said}");
-    assert_eq!(run(&["doctor"]).0, Some(1));
-    assert_eq!(run(&["doctor", "--trust-disk"]).0, Some(0));
-    assert_eq!(run(&["put", "k", "w"]).0, Some(0));
+    assert_eq!(copy.run(&["doctor"]).code, 1);
+    copy.run(&["doctor", "--trust-disk"]).ok();
+    copy.run(&["put", "k", "w"]).ok();
+}
+
+#[tokio::test]
+async fn two_nodes_with_one_key_say_so_and_make_no_link() {
+    let one = Place::up();
+    let mut other = one.copy();
+    let listens = one.status()["listens"].as_str().unwrap().to_owned();
+    other.start_with(&["--peer", &listens]);
+    for place in [&one, &other] {
+        let refused = |status: &serde_json::Value| {
+            status["closed"]["self_connection"].is_u64()
+                && place.log().contains("a copy of its data directory, of which only one may run")
+        };
+        let status = place.until("the other is refused, and why is said", refused).await;
+        assert_eq!(status["links"], 0);
+    }
 }
 
 #[tokio::test]

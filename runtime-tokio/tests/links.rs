@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use quorate_runtime_tokio::frame::MAX_FRAME_BYTES;
+use quorate_runtime_tokio::handle::Metrics;
 use quorate_runtime_tokio::host::{MAX_HANDSHAKES_PER_SOURCE, Settings};
 use quorate_runtime_tokio::link::CloseReason;
 use quorate_runtime_tokio::tls::TlsError;
@@ -326,7 +327,7 @@ async fn simultaneous_dials_leave_one_link() {
         let mut b = Node::start(second, memory(), listening()).await;
         tokio::join!(a.dial(b.addr(), None), b.dial(a.addr(), None));
         // Each dial has ended one way or another once nothing is left but the one link.
-        let settled = |m: &quorate_runtime_tokio::handle::Metrics| {
+        let settled = |m: &Metrics| {
             let lost: u64 = m.closed.values().sum();
             m.links.len() == 1 && lost + 1 >= m.opened
         };
@@ -402,11 +403,28 @@ async fn a_lost_link_is_dialled_again() {
 }
 
 #[tokio::test]
-async fn our_own_address_is_dialled_once() {
+async fn our_own_address_becomes_no_link() {
     let a = Node::start(1, memory(), listening()).await;
     a.dial(a.addr(), None).await;
-    // Both ends of the connection are ours; the dialling one hangs up before it is a link.
-    a.until_counted(|m| m.closed.contains_key(&CloseReason::SelfConnection)).await;
-    a.until_counted(|m| m.closed.contains_key(&CloseReason::PeerClosed)).await;
-    assert_eq!(a.handle.metrics().await.unwrap().opened, 0);
+    // Both ends of the connection are ours, and each sees it.
+    let metrics = a.until_counted(|m| m.closed.values().sum::<u64>() >= 2).await;
+    assert_eq!(metrics.closed.keys().collect::<Vec<_>>(), [&CloseReason::SelfConnection]);
+    assert_eq!(metrics.opened, 0);
+}
+
+#[tokio::test]
+async fn another_with_our_key_is_refused_at_both_ends() {
+    let a = Node::start(1, memory(), listening()).await;
+    let copy = Node::start(1, memory(), Settings::default()).await;
+    copy.dial(a.addr(), None).await;
+    for node in [&a, &copy] {
+        // More than one: the address is tried again, for another may come to listen there.
+        let own = |m: &Metrics| m.closed.get(&CloseReason::SelfConnection) > Some(&1);
+        let metrics = node.until_counted(own).await;
+        assert_eq!((metrics.closed.len(), metrics.opened), (1, 0), "{metrics:?}");
+    }
+    let third = Node::start(1, memory(), Settings::default()).await;
+    third.dial(a.addr(), Some(identity(2).id())).await;
+    let metrics = third.until_counted(|m| !m.closed.is_empty()).await;
+    assert_eq!(metrics.closed.keys().collect::<Vec<_>>(), [&CloseReason::SelfConnection]);
 }

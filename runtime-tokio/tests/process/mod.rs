@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -58,7 +59,7 @@ pub(crate) struct Place {
     pub(crate) data: PathBuf,
     pub(crate) id: String,
     up: Option<Up>,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl Place {
         let data = home.path().join("data");
         let made = Done::of(&quorate(&data, &["id"]).output().unwrap());
         let id = made.ok().trim().to_owned();
-        Place { data, id, up: None, _home: home }
+        Place { data, id, up: None, home }
     }
 
     /// A new node that runs.
@@ -92,9 +93,26 @@ impl Place {
         place
     }
 
+    /// A copy of the directory, as a backup program makes one, on which no node runs.
+    pub(crate) fn copy(&self) -> Place {
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("data");
+        let done = Command::new("cp").arg("-a").arg(&self.data).arg(&data).status().unwrap();
+        assert!(done.success());
+        Place { data, id: self.id.clone(), up: None, home }
+    }
+
     /// Runs the node; on the port it had before, if it had one.
     pub(crate) fn start(&mut self) {
         self.start_as(|up| up);
+    }
+
+    /// Runs the node with further arguments.
+    pub(crate) fn start_with(&mut self, args: &[&str]) {
+        self.start_as(|mut up| {
+            up.args(args);
+            up
+        });
     }
 
     /// Runs the node by what `made` makes of the command.
@@ -102,22 +120,24 @@ impl Place {
         let listen = self.up.take().map_or("127.0.0.1:0".to_owned(), |up| up.listens.clone());
         let mut child = made(quorate(&self.data, &["up", "--json", "--listen", &listen]))
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(File::create(self.log_file()).unwrap())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let mut err = child.stderr.take().unwrap();
-        if line.is_empty() {
-            let mut why = String::new();
-            err.read_to_string(&mut why).unwrap();
-            panic!("the node did not start: {why}");
-        }
-        // Its log must not fill the pipe.
-        std::thread::spawn(move || std::io::copy(&mut err, &mut std::io::sink()));
+        assert!(!line.is_empty(), "the node did not start: {}", self.log());
         let banner: Json = serde_json::from_str(&line).unwrap();
         let listens = banner["listens"].as_str().unwrap().to_owned();
         self.up = Some(Up { child, listens });
+    }
+
+    /// What the node has logged since its last start.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home.path().join("log")
     }
 
     /// Kills the node with SIGKILL.
