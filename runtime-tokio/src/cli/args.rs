@@ -109,9 +109,9 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: SetCommand,
     },
-    /// Put each line of a file of JSON objects under the key it names
+    /// Put each line of a file of JSON objects under the key it names; write again what was exported
     Import(Import),
-    /// Print every key and value as JSON lines
+    /// Print every key and value as JSON lines, for `quorate import`
     Export {
         /// Only keys that start so
         prefix: Option<OsString>,
@@ -192,9 +192,9 @@ pub(super) enum SetCommand {
 pub(super) struct Import {
     /// The file; `-` reads standard input
     pub(super) file: PathBuf,
-    /// The field that holds the key
-    #[arg(long, value_name = "FIELD", default_value = "key")]
-    pub(super) key: String,
+    /// The field that holds the key [default: key]
+    #[arg(long, value_name = "FIELD")]
+    pub(super) key: Option<String>,
     /// The field that holds the value [default: the whole line]
     #[arg(long, value_name = "FIELD")]
     pub(super) value: Option<String>,

@@ -10,25 +10,51 @@ use serde_json::Value as Json;
 
 use super::args::Import;
 use super::print::Output;
-use crate::control::protocol::{Blob, Code, Failure, Reply, Request};
+use crate::control::protocol::{
+    Blob, Code, Failure, ItemDoc, MAX_LINE_BYTES, Reply, Request, ValueDoc,
+};
 use crate::control::session::Session;
 
-/// Lines sent to the node at once.
-const BATCH_LINES: usize = 512;
+/// Items sent to the node at once.
+const BATCH_ITEMS: usize = 512;
 /// Bytes sent to the node at once, before they are encoded.
 const BATCH_BYTES: usize = 1 << 20;
+/// Members of a set that go into one entry: the largest ones fit.
+const SET_PIECE: usize = MAX_BODY_BYTES / (2 * MAX_KEY_BYTES + 16);
+/// The fields of a line that `quorate export` printed.
+const EXPORTED: [&str; 4] = ["conflict", "key", "type", "value"];
 
 /// What some editors put before the first line.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Lines that were read and not yet sent.
+/// A key, and what is to be written there.
+type Item = (Blob, ValueDoc);
+
+/// What was read and not yet sent.
 #[derive(Debug, Default)]
 struct Batch {
-    items: Vec<(Blob, Blob)>,
+    items: Vec<Item>,
     bytes: usize,
     /// The number of the first and last line, from 1.
     first: u64,
     last: u64,
+}
+
+impl Batch {
+    /// Adds what the line of this number says.
+    fn push(&mut self, number: u64, (key, value): Item) {
+        if self.items.is_empty() {
+            self.first = number;
+        }
+        self.last = number;
+        self.bytes += key.0.len();
+        self.bytes += match &value {
+            ValueDoc::Register(value) => value.0.len(),
+            ValueDoc::Counter(_) => size_of::<i64>(),
+            ValueDoc::Set(members) => members.iter().map(|member| member.0.len()).sum(),
+        };
+        self.items.push((key, value));
+    }
 }
 
 pub(super) async fn run(data: &Path, import: Import, output: &mut Output) -> Result<(), Failure> {
@@ -60,8 +86,8 @@ async fn send_all(
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let item = match item(line.trim_ascii_end(), import) {
-            Ok(item) => item,
+        let items = match items(line.trim_ascii_end(), import) {
+            Ok(items) => items,
             Err(why) => {
                 // What came before it is imported all the same: the message says so.
                 *entries += send(session, std::mem::take(&mut batch)).await?;
@@ -69,15 +95,12 @@ async fn send_all(
                 return Err(Failure::new(Code::Usage, message));
             }
         };
-        if batch.items.is_empty() {
-            batch.first = number;
-        }
-        batch.last = number;
-        batch.bytes += item.0.0.len() + item.1.0.len();
-        batch.items.push(item);
-        if batch.items.len() >= BATCH_LINES || batch.bytes >= BATCH_BYTES {
-            *entries += send(session, std::mem::take(&mut batch)).await?;
-            bar.set_message(format!("{entries} entries"));
+        for item in items {
+            batch.push(number, item);
+            if batch.items.len() >= BATCH_ITEMS || batch.bytes >= BATCH_BYTES {
+                *entries += send(session, std::mem::take(&mut batch)).await?;
+                bar.set_message(format!("{entries} entries"));
+            }
         }
     }
     *entries += send(session, batch).await?;
@@ -103,37 +126,73 @@ async fn send(session: &mut Session, batch: Batch) -> Result<u64, Failure> {
     Ok(entries)
 }
 
-/// The key and the value of a line, or what is wrong with it.
-fn item(line: &[u8], import: &Import) -> Result<(Blob, Blob), String> {
+/// What a line says is to be written, in pieces that fit into an entry each; or what is wrong with it.
+fn items(line: &[u8], import: &Import) -> Result<Vec<Item>, String> {
     let json: Json = serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
     let Json::Object(fields) = json else { return Err("not a JSON object".into()) };
+    let is_exported = fields.len() == EXPORTED.len()
+        && EXPORTED.iter().all(|name| fields.contains_key(*name))
+        && import.key.is_none()
+        && import.value.is_none();
+    let (key, value) = if is_exported { exported(fields)? } else { plain(line, &fields, import)? };
+    if key.0.is_empty() || key.0.len() > MAX_KEY_BYTES {
+        return Err(format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one {}", key.0.len()));
+    }
+    match value {
+        // The operation around key and value takes a few bytes too.
+        ValueDoc::Register(value) if value.0.len() + key.0.len() + 16 > MAX_BODY_BYTES => {
+            Err(format!("a value has some {MAX_BODY_BYTES} bytes at most"))
+        }
+        ValueDoc::Set(members) => {
+            let piece = |members: &[Blob]| (key.clone(), ValueDoc::Set(members.to_vec()));
+            Ok(members.chunks(SET_PIECE).map(piece).collect())
+        }
+        value => Ok(vec![(key, value)]),
+    }
+}
+
+/// The key and the value of a line that `quorate export` printed.
+fn exported(fields: serde_json::Map<String, Json>) -> Result<Item, String> {
+    let kind_fits = |item: &ItemDoc| match item.value {
+        ValueDoc::Register(_) => item.kind == "register",
+        ValueDoc::Counter(_) => item.kind == "counter",
+        ValueDoc::Set(_) => item.kind == "set",
+    };
+    let item = serde_json::from_value::<ItemDoc>(Json::Object(fields)).ok().filter(kind_fits);
+    let item = item.ok_or(
+        "it has the fields of an exported line, and they do not fit; if it is none, say so with --key",
+    )?;
+    Ok((item.key, item.value))
+}
+
+/// The key and the value of any other line: the field that holds the key, and the whole line or the
+/// field that holds the value.
+fn plain(
+    line: &[u8],
+    fields: &serde_json::Map<String, Json>,
+    import: &Import,
+) -> Result<Item, String> {
     let field = |name: &str| fields.get(name).ok_or_else(|| format!("it has no field `{name}`"));
-    let key = match field(&import.key)? {
-        Json::String(text) => text.clone(),
-        Json::Number(number) => number.to_string(),
-        _ => return Err(format!("the field `{}` is neither text nor a number", import.key)),
+    let key = import.key.as_deref().unwrap_or("key");
+    let key = match field(key)? {
+        Json::Number(number) => Blob(number.to_string().into_bytes()),
+        other => serde_json::from_value::<Blob>(other.clone())
+            .map_err(|_| format!("the field `{key}` is neither text nor a number"))?,
     };
-    if key.is_empty() || key.len() > MAX_KEY_BYTES {
-        return Err(format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one {}", key.len()));
-    }
     let value = match &import.value {
-        None => line.to_vec(),
-        Some(name) => match field(name)? {
-            Json::String(text) => text.clone().into_bytes(),
-            other => serde_json::from_value::<Blob>(other.clone())
-                .map_or_else(|_| other.to_string().into_bytes(), |blob| blob.0),
-        },
+        None => Blob(line.to_vec()),
+        Some(name) => {
+            let value = field(name)?;
+            serde_json::from_value::<Blob>(value.clone())
+                .unwrap_or_else(|_| Blob(value.to_string().into_bytes()))
+        }
     };
-    // The operation around key and value takes a few bytes too.
-    if value.len() + key.len() + 16 > MAX_BODY_BYTES {
-        return Err(format!("a value has some {MAX_BODY_BYTES} bytes at most"));
-    }
-    Ok((Blob(key.into_bytes()), Blob(value)))
+    Ok((key, ValueDoc::Register(value)))
 }
 
 /// The next line with its end; `None` at the end of the file.
 fn read_line(reader: &mut impl BufRead, number: u64) -> Result<Option<Vec<u8>>, Failure> {
-    let most = 2 * MAX_BODY_BYTES;
+    let most = MAX_LINE_BYTES;
     let mut line = Vec::new();
     let read = reader.take(most as u64 + 1).read_until(b'\n', &mut line);
     let failed = |code, why: String| Failure::new(code, format!("line {number}: {why}"));
@@ -187,7 +246,16 @@ mod tests {
     use super::*;
 
     fn import(value: Option<&str>) -> Import {
-        Import { file: "-".into(), key: "key".into(), value: value.map(Into::into) }
+        Import { file: "-".into(), key: None, value: value.map(Into::into) }
+    }
+
+    /// The one register that a line comes to.
+    fn item(line: &[u8], import: &Import) -> Result<(Blob, Blob), String> {
+        let mut items = items(line, import)?;
+        match (items.pop(), items.pop()) {
+            (Some((key, ValueDoc::Register(value))), None) => Ok((key, value)),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -200,6 +268,8 @@ mod tests {
         let hex = br#"{"key": 7, "value": {"hex": "ff00"}}"#;
         let (key, value) = item(hex, &import(Some("value"))).unwrap();
         assert_eq!((&key.0[..], &value.0[..]), (&b"7"[..], &b"\xff\x00"[..]));
+        let hex = br#"{"key": {"hex": "ff"}}"#;
+        assert_eq!(item(hex, &import(None)).unwrap().0.0, b"\xff");
     }
 
     #[test]

@@ -19,15 +19,13 @@ use quorate_runtime_tokio::node::read::Keys;
 use quorate_runtime_tokio::node::watch::{Update, WatchError};
 use quorate_runtime_tokio::storage::StorageError;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
+use super::import::import;
 use super::protocol::{Blob, Code, Failure, Pattern, Reply, Request, UpdateDoc, WrittenDoc, unhex};
 use super::report;
 
 /// Replies that may wait for whoever asked.
 pub(crate) const REPLY_QUEUE: usize = 64;
-/// Entries of one import under way at once: as many as one commit should take together.
-const IMPORTS_AT_ONCE: usize = 256;
 
 /// A node that serves requests.
 #[derive(Clone, Debug)]
@@ -78,7 +76,10 @@ async fn perform(hosted: &Hosted, request: Request, replies: &Replies) -> Result
         Request::History { key, limit } => versions(node, &key, Some(limit), replies).await,
         Request::Heads { key } => versions(node, &key, None, replies).await,
         Request::Watch { pattern } => watch(node, pattern, replies).await,
-        Request::Import { items } => import(hosted, items, replies).await,
+        Request::Import { items } => {
+            let entries = import(hosted, items).await?;
+            send(replies, Reply::Imported { entries }).await
+        }
         Request::Invite { node: invited } => send(replies, invite(hosted, &invited).await?).await,
         Request::Join { ticket } => {
             let ticket: Ticket = ticket.parse().map_err(|error| usage(&error))?;
@@ -198,40 +199,6 @@ async fn watch(node: &Node, pattern: Pattern, replies: &Replies) -> Result<(), F
             Update::Lagged => UpdateDoc::Lagged,
         };
         send(replies, Reply::Update(update)).await?;
-    }
-}
-
-/// Writes each item as an entry of its own, many at a time, since commits are grouped.
-async fn import(
-    hosted: &Hosted,
-    items: Vec<(Blob, Blob)>,
-    replies: &Replies,
-) -> Result<(), Failure> {
-    let (mut entries, mut tasks) = (0, JoinSet::new());
-    for (key, value) in items {
-        if tasks.len() >= IMPORTS_AT_ONCE {
-            done(tasks.join_next().await, hosted, &mut entries)?;
-        }
-        let node = hosted.node.clone();
-        tasks.spawn(async move { node.put(&key.0, &value.0).await });
-    }
-    while let Some(result) = tasks.join_next().await {
-        done(Some(result), hosted, &mut entries)?;
-    }
-    send(replies, Reply::Imported { entries }).await
-}
-
-type Put = Option<Result<Result<Link, NodeError>, tokio::task::JoinError>>;
-
-fn done(result: Put, hosted: &Hosted, entries: &mut u64) -> Result<(), Failure> {
-    match result {
-        None => Ok(()),
-        Some(Ok(Ok(_))) => {
-            *entries += 1;
-            Ok(())
-        }
-        Some(Ok(Err(error))) => Err(write_failure(hosted, error)),
-        Some(Err(error)) => Err(Failure::new(Code::Failed, format!("a task of the node: {error}"))),
     }
 }
 
@@ -360,7 +327,7 @@ async fn resolve(node: &Node, text: &str) -> Result<NodeId, Failure> {
 }
 
 /// What a refused write comes to.
-fn write_failure(hosted: &Hosted, error: NodeError) -> Failure {
+pub(super) fn write_failure(hosted: &Hosted, error: NodeError) -> Failure {
     match error {
         NodeError::Write(WriteError::CatchingUp) if hosted.node.was_suspect() => {
             let remedy = if hosted.running {

@@ -3,6 +3,7 @@
 
 pub(crate) mod address;
 pub(crate) mod execute;
+mod import;
 pub(crate) mod lines;
 pub(crate) mod protocol;
 mod report;

@@ -31,7 +31,7 @@ pub(crate) enum Request {
     CounterAdd { key: Blob, delta: i64 },
     SetAdd { key: Blob, member: Blob },
     SetRemove { key: Blob, member: Blob },
-    Import { items: Vec<(Blob, Blob)> },
+    Import { items: Vec<(Blob, ValueDoc)> },
     Invite { node: String },
     Join { ticket: String },
     Remove { node: String, leave: bool },
@@ -110,7 +110,7 @@ pub(crate) enum Code {
 }
 
 /// Bytes in JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Blob(pub(crate) Vec<u8>);
 
 impl From<&[u8]> for Blob {
@@ -174,6 +174,7 @@ pub(crate) enum ValueDoc {
 
 /// A key and what stands there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ItemDoc {
     pub(crate) key: Blob,
     #[serde(rename = "type")]

@@ -189,9 +189,22 @@ impl Node {
     /// [`NodeError::Write`] where the write is refused, and nothing changed;
     /// [`NodeError::Stopped`] where nobody can say.
     pub async fn write(&self, changes: Vec<Change>) -> Result<Link, NodeError> {
+        self.submit(changes).await?.await
+    }
+
+    /// Begins to [`write`](Self::write) `changes`, after everything that was begun before. The future
+    /// that comes back waits until they are durable.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stopped`] where the node has stopped; those of the write come from the future.
+    pub async fn submit(
+        &self,
+        changes: Vec<Change>,
+    ) -> Result<impl Future<Output = Result<Link, NodeError>> + Send + use<>, NodeError> {
         let (give, take) = oneshot::channel();
         self.handle.with_edge(move |edge, actions| edge.write(changes, give, actions)).await?;
-        Ok(take.await.map_err(|_| NodeError::Stopped)??)
+        Ok(async { Ok(take.await.map_err(|_| NodeError::Stopped)??) })
     }
 
     /// Begins a watch of the keys that match `pattern`.
