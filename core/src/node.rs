@@ -340,7 +340,9 @@ impl Node {
             self.feed_gap(step, Input::Tick);
         }
         if due(self.transfer.deadline()) {
-            self.transfer.give_up(now);
+            for peer in self.transfer.give_up(now) {
+                step.notice(Notice::Stalled(peer));
+            }
         }
         if due(self.store.as_ref().and_then(|store| store.orphans().expires_at())) {
             self.expire(step);

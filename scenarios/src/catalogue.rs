@@ -38,13 +38,14 @@ macro_rules! scenarios {
     };
 }
 
-static CATALOGUE: [Named; 23] = scenarios! {
+static CATALOGUE: [Named; 24] = scenarios! {
     swarm "everything at once, whatever the seed draws" ["acknowledged", "sync failed", "peer suspected"];
     offline_write "a write while another node is away" ["acknowledged", "in sync"];
     chain "A, B, C in a line: A and C never meet" ["acknowledged", "in sync"];
     halves "two halves are parted, both write, and are healed" ["peer closed", "peer declared dead", "in sync"];
     crash_in_sync "a node dies in the middle of taking in much" ["acknowledged", "in sync"];
     lost_pushes "most messages are lost; anti-entropy makes up for it" ["sync failed", "gap filled", "in sync"];
+    lost_pages "pages of long transfers are lost, and what acknowledges them" ["transfer given up", "in sync"];
     split_brain "both sides of a partition write one key" ["peer closed", "in sync"];
     everybody "everybody writes one key at once" ["acknowledged"];
     long_absence "a node comes back after two hours" ["peer suspected", "in sync"];
@@ -130,6 +131,24 @@ fn lost_pushes(_seed: u64) -> (Mesh, Plan<Op>) {
     let (mesh, mut plan) = mesh(4, Plan::new(at(20)));
     plan.swarm.on = Ratio::new(1, 4);
     plan.swarm.network.loss = Ratio::new(6, 10);
+    (mesh, plan)
+}
+
+/// Two nodes, so that nobody else has what was lost.
+fn lost_pages(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(2, Plan::calm(at(60)));
+    mesh.ops = 10;
+    plan.swarm.on = Ratio::new(9, 10);
+    plan.swarm.network.loss = Ratio::new(6, 10);
+    let mut rng = Rng::stream(seed, "lost pages", 0);
+    for round in 0..4 {
+        let (begin, count) = (4 + 12 * round, 1 + rng.below(2_500) as u32);
+        plan = plan.fault(at(begin), Fault::split(&[0], &[1]).lasting(secs(2))).op(
+            at(begin + 1),
+            rng.below(2) as usize,
+            Op::Import(count),
+        );
+    }
     (mesh, plan)
 }
 

@@ -424,6 +424,7 @@ fn noticed(notice: &Notice, cx: &mut HostCx<'_, Mesh>) {
         Notice::Damaged(_) => cx.mark("damage found"),
         Notice::Unfilled { .. } => cx.mark("gap unfilled"),
         Notice::SyncFailed { .. } => cx.mark("sync failed"),
+        Notice::Stalled(_) => cx.mark("transfer given up"),
         Notice::InSync(_) => cx.mark("in sync"),
     }
 }

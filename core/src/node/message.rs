@@ -364,6 +364,8 @@ pub enum Notice {
         /// The last.
         to: u64,
     },
+    /// Pages that went to this peer were never acknowledged: what was to follow them is not sent.
+    Stalled(NodeId),
     /// A sync broke off; it is retried.
     SyncFailed {
         /// With whom.
