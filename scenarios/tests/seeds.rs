@@ -37,7 +37,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    swarm offline_write chain halves crash_in_sync lost_pushes split_brain everybody long_absence
-    delete_in_partition skewed_clocks equivocation old_copy bit_rot flood removed_author broken_signature
-    invitations joining purge deep_rot cite_nothing strangers
+    swarm offline_write chain halves crash_in_sync lost_pushes lost_pages split_brain everybody
+    long_absence delete_in_partition skewed_clocks equivocation old_copy bit_rot flood
+    removed_author broken_signature invitations joining purge deep_rot cite_nothing strangers
 }
