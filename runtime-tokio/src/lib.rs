@@ -15,6 +15,7 @@ pub mod frame;
 pub mod handle;
 mod handshakes;
 pub mod host;
+pub mod journal;
 pub mod link;
 mod log;
 pub mod net;
