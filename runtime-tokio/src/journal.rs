@@ -44,7 +44,7 @@ use crate::storage::{StorageError, io_error};
 mod disk;
 mod segment;
 
-pub use disk::{Directory, Disk};
+pub use disk::{Directory, Disk, Memory};
 use segment::{Found, header, seal};
 
 /// A segment that has reached this length is followed by a new one.
@@ -161,12 +161,13 @@ impl Journal {
     }
 
     /// Appends `records` as one group and returns once it is durable: all of it then, and after a
-    /// crash before that any part.
+    /// crash before that any part. Positions must rise by one, from
+    /// [`next_position`](Self::next_position) on.
     ///
     /// # Errors
     ///
     /// [`StorageError::DiskFull`], or what else the disk said. The journal is of no use after that.
-    pub fn append(&mut self, records: &[Bytes]) -> Result<(), StorageError> {
+    pub fn append(&mut self, records: &[(u64, Bytes)]) -> Result<(), StorageError> {
         self.usable()?;
         let appended = self.append_group(records);
         self.failed = appended.is_err();
@@ -202,7 +203,7 @@ impl Journal {
         Ok(())
     }
 
-    fn append_group(&mut self, records: &[Bytes]) -> io::Result<()> {
+    fn append_group(&mut self, records: &[(u64, Bytes)]) -> io::Result<()> {
         if records.is_empty() {
             return Ok(());
         }
@@ -217,11 +218,12 @@ impl Journal {
         if begun {
             self.buffer.extend_from_slice(&header(segment));
         }
-        for (position, record) in (self.next..).zip(records) {
+        for (next, (position, record)) in (self.next..).zip(records) {
+            assert!(*position == next, "position {position} where {next} is the next");
             if record.len() > MAX_RECORD_BYTES {
                 return Err(io::Error::other("a record over the limit of 4 GiB"));
             }
-            seal(position, self.next, record, &mut self.buffer);
+            seal(next, self.next, record, &mut self.buffer);
         }
         let end = self.offset + self.buffer.len() as u64;
         if end > self.written {

@@ -21,6 +21,7 @@ mod log;
 pub mod net;
 pub mod node;
 mod outbox;
+mod restore;
 pub mod storage;
 pub mod tls;
 

@@ -1,10 +1,12 @@
 //! What a journal needs of a disk: a few files, each named by a number.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How the files of a directory's segments end.
 const SUFFIX: &str = ".journal";
@@ -109,5 +111,49 @@ impl Disk for Directory {
 
     fn name(&self, file: u64) -> String {
         self.path_of(file).display().to_string()
+    }
+}
+
+/// A disk in memory, for hosts that are simulated: it loses nothing. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<BTreeMap<u64, Vec<u8>>>>);
+
+impl Memory {
+    fn files(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<u8>>> {
+        self.0.lock().expect("nothing panics with the lock held")
+    }
+}
+
+impl Disk for Memory {
+    fn list(&self) -> io::Result<Vec<u64>> {
+        Ok(self.files().keys().copied().collect())
+    }
+    fn create(&mut self, file: u64) -> io::Result<()> {
+        self.files().insert(file, Vec::new());
+        Ok(())
+    }
+    fn read(&self, file: u64) -> io::Result<Vec<u8>> {
+        self.files().get(&file).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+    fn write(&mut self, file: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut files = self.files();
+        let file = files.get_mut(&file).ok_or(io::ErrorKind::NotFound)?;
+        let (start, end) = (offset as usize, offset as usize + bytes.len());
+        file.resize(file.len().max(end), 0);
+        file[start..end].copy_from_slice(bytes);
+        Ok(())
+    }
+    fn sync(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_names(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove(&mut self, file: u64) -> io::Result<()> {
+        self.files().remove(&file);
+        Ok(())
+    }
+    fn name(&self, file: u64) -> String {
+        format!("segment {file} in memory")
     }
 }

@@ -159,7 +159,8 @@ fn record(position: u64, bytes: usize) -> Bytes {
 /// Appends a group of records of these lengths.
 fn append(journal: &mut Journal, lengths: &[usize]) -> Result<(), StorageError> {
     let positions = journal.next_position()..;
-    let group: Vec<_> = positions.zip(lengths).map(|(at, bytes)| record(at, *bytes)).collect();
+    let group: Vec<_> =
+        positions.zip(lengths).map(|(at, bytes)| (at, record(at, *bytes))).collect();
     journal.append(&group)
 }
 
