@@ -23,6 +23,12 @@ pub trait Edge: Send + 'static {
         actions: &mut Actions<'_, Self::Machine>,
     );
 
+    /// Whatever was there for this turn of the host has been taken: an edge that gathers what several
+    /// callers asked for gives it to the machine now, together.
+    fn turned(&mut self, actions: &mut Actions<'_, Self::Machine>) {
+        let _ = actions;
+    }
+
     /// Whether `peer`, which has proved its key, may have a link now. Anyone can make a key, so an
     /// edge that knows its members should refuse the others here: they take up links.
     fn admits(&mut self, peer: NodeId) -> bool {

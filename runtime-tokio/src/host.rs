@@ -391,11 +391,17 @@ where
         }
     }
 
-    /// Whatever is there to do, up to a bound. The host's own inputs come first: what a link
-    /// brings must not overtake the news of that link.
+    /// Whatever is there to do, up to a bound.
     fn turn(&mut self) {
         self.tick();
         self.dial();
+        self.take_inputs();
+        let logged = self.outbox.log.next();
+        self.outbox.at_edge(logged, |edge, actions| edge.turned(actions));
+    }
+
+    /// The host's own inputs come first: what a link brings must not overtake the news of that link.
+    fn take_inputs(&mut self) {
         for _ in 0..TURN_INPUTS {
             if let Some(input) = self.outbox.local.pop_front() {
                 self.step(input);
