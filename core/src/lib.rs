@@ -9,6 +9,7 @@ extern crate alloc;
 #[macro_use]
 pub mod planted;
 
+pub mod cluster;
 pub mod cow;
 pub mod dag;
 pub mod detector;
@@ -25,6 +26,7 @@ pub mod log;
 pub mod membership;
 pub mod node;
 pub mod orphans;
+pub mod registry;
 pub mod sigchain;
 pub mod spread;
 pub mod store;
