@@ -194,6 +194,18 @@ pub enum Event {
     Restore(Snapshot),
 }
 
+impl Event {
+    /// Whether it overtakes the disk: that a lead is over must be known before another begins, also
+    /// where a write hangs. That it begins is told the same way, so that the two never change places;
+    /// it reveals a ballot that a quorum has promised durably, this node among them, and nothing
+    /// else. A parent passes these on by [`Effects::emit_now`], and all others by
+    /// [`Effects::emit`].
+    #[must_use]
+    pub fn at_once(&self) -> bool {
+        matches!(self, Event::Leading(_) | Event::Stopped(_))
+    }
+}
+
 /// What a node is at the moment.
 #[derive(Clone, Debug)]
 enum Role {
@@ -221,14 +233,22 @@ pub struct Log {
     told: u64,
     /// Whose appends are taken, once it is known.
     leader: Option<Ballot>,
-    /// When this node last answered a leader; or its start.
-    heard: Time,
+    /// The leader that may count on this node, if one may, and since when.
+    bound: Option<Bound>,
     /// When to campaign if nothing is heard.
     campaign_at: Option<Time>,
     role: Role,
     /// A snapshot on its way here.
     incoming: Option<Incoming>,
     started: bool,
+}
+
+/// A voter that has answered a leader refuses all candidates for an election timeout.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    /// Whom it answered; `None` if it has forgotten, in a restart.
+    leader: Option<Ballot>,
+    since: Time,
 }
 
 #[derive(Clone, Debug)]
@@ -245,6 +265,13 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
+    fn tell(&mut self, event: Event) {
+        match event.at_once() && !bug!(stopped_behind_the_disk) {
+            true => self.fx.emit_now(event),
+            false => self.fx.emit(event),
+        }
+    }
+
     fn refuse(&mut self, ticket: u64, refusal: Refusal) {
         self.fx.emit(Event::Refused { ticket, refusal });
     }
@@ -269,7 +296,7 @@ impl Log {
             commit: 0,
             told: 0,
             leader: None,
-            heard: Time::ZERO,
+            bound: None,
             campaign_at: None,
             role: Role::Following,
             incoming: None,
@@ -339,7 +366,7 @@ impl Log {
     fn start(&mut self, step: &mut Step<'_>) {
         self.started = true;
         // Whom it answered in an earlier life it has forgotten: it waits as if it had just now.
-        self.heard = step.cx.now;
+        self.bound = Some(Bound { leader: None, since: step.cx.now });
         self.commit = self.commit.max(self.entries.base().index);
         self.told = self.told.max(self.entries.base().index);
         self.schedule_campaign(step);
@@ -472,6 +499,7 @@ impl Log {
                 self.chunk(step, from, piece);
             }
             Message::Pull { ballot, at, offset } => self.pull(step, from, ballot, at, offset),
+            Message::Released { ballot } => self.released(step, from, ballot),
             Message::TakeOver { ballot } => self.take_over(step, from, ballot),
         }
     }
