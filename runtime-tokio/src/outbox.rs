@@ -339,10 +339,4 @@ where
         let logged = self.log.durable();
         self.at_edge(logged, |edge, actions| edge.event(event, actions));
     }
-
-    fn emit_now(&mut self, event: <E::Machine as Machine>::Event) {
-        // Of the log it may speak of nothing that is not durable.
-        let logged = self.log.durable();
-        self.at_edge(logged, |edge, actions| edge.event(event, actions));
-    }
 }
