@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quorate_core::machine::WallTime;
 use quorate_core::node::{Body, Message, Node, Record};
 
-use crate::frame::{Codec, WireError};
+use crate::frame::{Codec, Lane, WireError};
 
 /// A node's store is founded, and another's is joined, before there is anything else to record: what
 /// store it belongs to is said among so many records at the log's beginning.
@@ -30,7 +30,7 @@ impl Codec<Node> for NodeCodec {
         encode(record, out);
     }
 
-    fn decode_record(&self, bytes: Bytes) -> Result<Record, WireError> {
+    fn decode_record(&self, _: Lane, bytes: Bytes) -> Result<Record, WireError> {
         decode(&bytes)
     }
 
@@ -76,7 +76,7 @@ mod tests {
         let record = Record { position: 300, wall: WallTime(1), body };
         let mut out = Vec::new();
         NodeCodec.encode_record(&record, &mut out);
-        assert_eq!(NodeCodec.decode_record(out.into()), Ok(record));
+        assert_eq!(NodeCodec.decode_record(Lane::Store, out.into()), Ok(record));
     }
 
     #[test]

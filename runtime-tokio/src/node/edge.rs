@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::codec::NodeCodec;
 use crate::edge::{Actions, Edge};
-use crate::frame::Codec;
+use crate::frame::{Codec, Lane};
 use crate::storage::Corrupted;
 
 /// Updates that may be on their way to a watcher: what the machine lets out unacknowledged before the
@@ -169,7 +169,7 @@ impl Edge for NodeEdge {
 
 /// The entry in a stored record.
 pub(super) fn entry_of(record: Bytes) -> Option<Bytes> {
-    NodeCodec.decode_record(record).ok()?.entry()
+    NodeCodec.decode_record(Lane::Store, record).ok()?.entry()
 }
 
 /// Puts a notice into the log.
