@@ -123,9 +123,13 @@ impl Default for Config {
 #[derive(Clone, Debug)]
 pub struct Cluster {
     config: Config,
+    /// This node, once it is started.
+    me: NodeId,
     started: bool,
     /// Which cluster; none while it is in none.
     id: Option<ClusterId>,
+    /// Who waits for this node to lead a cluster that it has made.
+    founding: Option<u64>,
     /// The index of its log since which it is a member.
     since: u64,
     /// The last cluster that it left, and as of which index.
@@ -183,8 +187,10 @@ impl Cluster {
     pub fn new(config: Config) -> Cluster {
         Cluster {
             config,
+            me: NodeId([0; 32]),
             started: false,
             id: None,
+            founding: None,
             since: 0,
             left: None,
             halted: false,

@@ -175,7 +175,7 @@ impl Cluster {
             return;
         }
         let Some(marked) = self.marked.take() else { return };
-        let witness = self.role(step.cx.me) == Role::Witness;
+        let witness = self.role() == Role::Witness;
         let data = if witness { Default::default() } else { marked.encode() };
         self.bytes = 0;
         self.counters.compactions += 1;

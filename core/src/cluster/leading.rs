@@ -125,6 +125,10 @@ impl Cluster {
         self.counters.led += 1;
         self.leading = Some(Leading::new(ballot));
         step.tell(Event::Leading(ballot));
+        if let Some(ticket) = self.founding.take() {
+            let revision = self.registry.revision();
+            step.tell(Event::Answer { ticket, result: Ok(Reply::Done { revision }) });
+        }
     }
 
     /// It leads no longer: what was not proposed never will be, and is asked for elsewhere.

@@ -19,7 +19,7 @@ enum Plan {
 
 impl Cluster {
     pub(super) fn start(&mut self, step: &mut Step<'_>) {
-        self.started = true;
+        (self.started, self.me) = (true, step.cx.me);
         self.requests.start(step.cx);
         if self.id.is_some() {
             self.feed(step, Input::Start);
@@ -38,8 +38,7 @@ impl Cluster {
         let members = Members::of([step.cx.me]);
         self.feed(step, Input::Command(log::Command::Found(members.clone())));
         self.members = (0, members);
-        // Held: a cluster whose id is not on the disk could be made again.
-        step.fx.emit(Event::Answer { ticket, result: Ok(Reply::Done { revision: 0 }) });
+        self.founding = Some(ticket);
     }
 
     /// Is a member from here on.
@@ -57,6 +56,9 @@ impl Cluster {
         // What was asked for and what is to be told still goes out.
         self.send_batches(step);
         self.answer_all_removed(step);
+        if let Some(ticket) = self.founding.take() {
+            step.tell(Event::Answer { ticket, result: Err(Error::Removed) });
+        }
         self.watches.end_all(step);
         step.fx.persist(Record::Left { cluster, at });
         self.forget(cluster, at);
@@ -363,8 +365,8 @@ impl Cluster {
 
     /// What this node does in its cluster.
     #[must_use]
-    pub fn role(&self, me: NodeId) -> Role {
-        match seat(self.log.members(), &me) {
+    pub fn role(&self) -> Role {
+        match seat(self.log.members(), &self.me) {
             _ if self.id.is_none() => Role::Outside,
             _ if self.leading.is_some() => Role::Leader,
             Some(Seat::Voter) => Role::Follower,

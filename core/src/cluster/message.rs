@@ -28,7 +28,8 @@ impl fmt::Debug for ClusterId {
 /// What the host, for its clients, asks of a cluster's node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
-    /// Makes a cluster with this node as its one voter, if the node is in none. Answered.
+    /// Makes a cluster with this node as its one voter, if the node is in none. Answered when the node
+    /// leads it.
     Init {
         /// Comes back.
         ticket: u64,
@@ -268,6 +269,25 @@ pub enum Event {
     /// What this node keeps of the cluster begins anew with the last record of which
     /// [`Record::begins`] is true: the host may drop the records before it.
     Covered,
+}
+
+impl Event {
+    /// Whether it need not wait for this node's disk: what it tells rests on what a quorum holds
+    /// durably, or on nothing, and that a lead is over must be known before another begins. A parent
+    /// passes these on by [`Effects::emit_now`](crate::machine::Effects::emit_now), so that they keep
+    /// their order, and all others by [`Effects::emit`](crate::machine::Effects::emit).
+    #[must_use]
+    pub fn at_once(&self) -> bool {
+        match self {
+            Event::Answer { .. }
+            | Event::Watched { .. }
+            | Event::Leading(_)
+            | Event::Stopped(_)
+            | Event::LeaderChanged(_)
+            | Event::HealthChanged(_) => true,
+            Event::Joined(_) | Event::Left(_) | Event::Halted(_) | Event::Covered => false,
+        }
+    }
 }
 
 /// What a watch's reader is told.

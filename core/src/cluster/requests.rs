@@ -136,7 +136,7 @@ impl Cluster {
             return step.tell(Event::Answer { ticket, result: Err(error) });
         }
         if let Request::Query { query, read: Read::Local } = &request {
-            let result = match self.role(step.cx.me) {
+            let result = match self.role() {
                 Role::Witness => Err(Error::WrongSeat(step.cx.me)),
                 _ => self.registry.query(query).map_err(Error::from),
             };
@@ -280,7 +280,7 @@ impl Cluster {
     /// An entry under `ballot` was applied: what was asked of an earlier leader and has not come by now
     /// never will, for along a log ballots never fall.
     pub(super) fn superseded(&mut self, step: &mut Step<'_>, ballot: Ballot) {
-        let witness = self.role(step.cx.me) == Role::Witness;
+        let witness = self.role() == Role::Witness;
         let earlier = |with: With| matches!(with, With::There(asked) if asked < ballot);
         let revision = self.registry.revision();
         for serial in self.requests.with(|waiting| earlier(waiting.with)) {

@@ -7,9 +7,10 @@ use crate::machine::NodeId;
 use crate::registry::{Query, Refusal, Reply};
 
 impl Cluster {
-    /// How the cluster is, as `me` sees it.
+    /// How the cluster is, as this node sees it.
     #[must_use]
-    pub fn status(&self, me: NodeId) -> Status {
+    pub fn status(&self) -> Status {
+        let me = self.me;
         let (keys, bytes) = self.registry.size();
         let member = |node: NodeId| MemberStatus {
             node,
@@ -23,7 +24,7 @@ impl Cluster {
         };
         Status {
             cluster: self.id,
-            role: self.role(me),
+            role: self.role(),
             leader: self.told_leader.map(|ballot| ballot.node),
             ballot: self.log.promised(),
             members: self.log.members().all().map(member).collect(),

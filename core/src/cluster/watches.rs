@@ -57,7 +57,7 @@ impl Cluster {
         target: Target,
         from: Option<u64>,
     ) {
-        let role = self.role(step.cx.me);
+        let role = self.role();
         let mut tell = |update| step.tell(Event::Watched { watch, update });
         if matches!(role, Role::Outside | Role::Witness) || self.halted {
             return tell(WatchUpdate::Ended(WatchEnd::NoData));
