@@ -1,10 +1,11 @@
 //! What a host costs: three of them in this process, each with a replicated log on a journal of its own,
 //! and clients that propose to the leader and wait until their entry is committed.
 //!
-//! `cargo bench -p quorate-runtime-tokio --bench replication [-- DIRECTORY [THREADS]]` prints, for each number of
-//! clients, entries per second, CPU time an entry (of all three hosts and the clients together), and
-//! the time a client waits. Everything that a cluster's node does but the registry is in it: TLS over
-//! loopback, `fdatasync`, and the replies.
+//! `cargo bench -p quorate-runtime-tokio --bench replication [-- DIRECTORY [THREADS]]` prints, for each
+//! number of clients, entries per second, CPU time an entry (of all three hosts and the clients
+//! together), and the time a client waits. Each host has a runtime of its own, with so many threads.
+//! Everything that a cluster's node does but the registry is in it: TLS over loopback, `fdatasync`, and
+//! the replies.
 
 use std::collections::BTreeMap;
 use std::path::Path;
