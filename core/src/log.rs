@@ -53,12 +53,14 @@ use crate::machine::{Cx, Effects, Input, Machine, NodeId, Time, earliest};
 mod election;
 mod entries;
 mod message;
+mod page;
 mod replication;
 
 use election::{Asking, Preparing};
 use entries::Entries;
 pub use entries::{MAX_BYTES_PER_MESSAGE, MAX_ENTRIES_PER_MESSAGE};
-pub use message::{Ballot, Entry, Members, Message, Payload, Position, Record, Snapshot};
+pub use message::{Ballot, Checkpoint, Entry, Members, Message, Payload, Position, Record, Snapshot};
+pub use page::Page;
 use replication::Leading;
 
 /// Voters and learners of one log, at most.
@@ -188,7 +190,7 @@ pub enum Event {
         /// Of the first.
         from: u64,
         /// In order.
-        entries: Vec<Entry>,
+        entries: Page,
     },
     /// The state as of a snapshot takes the place of the state machine's.
     Restore(Snapshot),
@@ -378,10 +380,17 @@ impl Log {
     fn found(&mut self, step: &mut Step<'_>, members: Members) {
         if self.entries.members().voters.is_empty() && members.valid() {
             let snapshot = Snapshot { at: Position::ZERO, members, data: Bytes::new() };
-            step.fx.persist(Record::Snapshot(snapshot.clone()));
-            self.take(snapshot);
+            self.keep(step, snapshot);
             self.schedule_campaign(step);
         }
+    }
+
+    /// Takes a snapshot, and writes down all that this node must remember from now on.
+    fn keep(&mut self, step: &mut Step<'_>, snapshot: Snapshot) {
+        self.take(snapshot.clone());
+        let tail = if bug!(checkpoint_without_tail) { Vec::new() } else { self.entries.pages() };
+        let promised = if bug!(checkpoint_without_promise) { Ballot::ZERO } else { self.promised };
+        step.fx.persist(Record::Snapshot(Checkpoint { snapshot, promised, tail }));
     }
 
     /// Puts a snapshot in the place of what it covers.
@@ -404,14 +413,17 @@ impl Log {
         let Some(ballot) = self.entries.ballot(index) else { return };
         let members = self.entries.members_at(index).clone();
         let snapshot = Snapshot { at: Position { ballot, index }, members, data };
-        step.fx.persist(Record::Snapshot(snapshot.clone()));
-        self.take(snapshot);
+        self.keep(step, snapshot);
     }
 
     /// Takes the entries that follow `after` in another's log; whether they fit. Only from the first
     /// that differs on is anything replaced: what agrees may be committed, and a piece of a log ends
     /// somewhere.
-    fn merge(&mut self, step: &mut Step<'_>, after: u64, mut entries: Vec<Entry>) -> bool {
+    fn merge(&mut self, step: &mut Step<'_>, after: u64, entries: Page) -> bool {
+        if after == self.entries.last_index() {
+            self.write(step, after, entries);
+            return true;
+        }
         let agrees = |(n, entry): &(usize, &Entry)| {
             let index = after + 1 + *n as u64;
             index <= self.entries.base().index || self.entries.ballot(index) == Some(entry.ballot)
@@ -426,25 +438,25 @@ impl Log {
         if from < self.commit || from > self.entries.last_index() {
             return false;
         }
-        self.write(step, from, entries.split_off(same));
+        self.write(step, from, entries.after(same));
         true
     }
 
     /// Writes entries after `after`, in place of whatever follows there.
-    fn write(&mut self, step: &mut Step<'_>, after: u64, entries: Vec<Entry>) {
+    fn write(&mut self, step: &mut Step<'_>, after: u64, entries: Page) {
         assert!(after >= self.commit, "what is committed never changes");
-        self.entries.truncate(after);
-        for entry in &entries {
-            self.entries.push(entry.clone());
+        if entries.is_empty() {
+            return;
         }
+        self.entries.truncate(after);
+        self.entries.push(entries.clone());
         step.fx.persist(Record::Entries { from: after + 1, entries });
     }
 
     /// Tells the parent what has been committed since.
     fn tell_committed(&mut self, step: &mut Step<'_>) {
         while self.told < self.commit {
-            let mut entries = self.entries.page(self.told, false);
-            entries.truncate(usize::try_from(self.commit - self.told).unwrap_or(usize::MAX));
+            let entries = self.entries.run(self.told, self.commit);
             assert!(!entries.is_empty(), "what is committed is at hand");
             let from = self.told + 1;
             self.told += entries.len() as u64;
@@ -516,12 +528,16 @@ impl Machine for Log {
             Record::Promised(ballot) => self.promised = self.promised.max(ballot),
             Record::Entries { from, entries } => {
                 self.entries.truncate(from - 1);
-                for entry in entries {
-                    self.promised = self.promised.max(entry.ballot);
-                    self.entries.push(entry);
-                }
+                self.entries.push(entries);
+                self.promised = self.promised.max(self.entries.last().ballot);
             }
-            Record::Snapshot(snapshot) => self.take(snapshot),
+            Record::Snapshot(Checkpoint { snapshot, promised, tail }) => {
+                self.promised = self.promised.max(promised);
+                self.entries = Entries::after(snapshot.at, snapshot.members.clone());
+                tail.into_iter().for_each(|page| self.entries.push(page));
+                self.commit = self.commit.max(snapshot.at.index);
+                self.snapshot = Some(snapshot);
+            }
         }
     }
 

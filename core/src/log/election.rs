@@ -6,7 +6,8 @@ use core::mem;
 
 use rand_core::Rng;
 
-use super::message::{Ballot, Entry, Message, Position, Record};
+use super::message::{Ballot, Message, Position, Record};
+use super::page::Page;
 use super::replication::Leading;
 use super::{Bound, Event, Log, Role, Step};
 use crate::machine::{NodeId, Time};
@@ -36,7 +37,7 @@ pub(super) struct Preparing {
 struct Promise {
     last: Position,
     after: u64,
-    tail: Vec<Entry>,
+    tail: Page,
 }
 
 impl Log {
@@ -177,7 +178,7 @@ impl Log {
             step.fx.send(peer, Message::Prepare { ballot, last, commit, released });
         }
         // Its own promise counts once it is durable, as everybody's.
-        let promise = Message::Promise { ballot, last, after: last.index, tail: Vec::new() };
+        let promise = Message::Promise { ballot, last, after: last.index, tail: Page::EMPTY };
         step.fx.send(step.cx.me, promise);
     }
 
@@ -207,7 +208,7 @@ impl Log {
         let after = if self.entries.holds(last) { last.index } else { commit };
         let more = mine > last && after >= self.entries.base().index;
         let blank = self.entries.members().witnesses.contains(&step.cx.me);
-        let tail = if more && !blank { self.entries.page(after, false) } else { Vec::new() };
+        let tail = if more && !blank { self.entries.page(after, false) } else { Page::EMPTY };
         step.fx.send(from, Message::Promise { ballot, last: mine, after, tail });
     }
 
@@ -230,7 +231,7 @@ impl Log {
         ballot: Ballot,
         last: Position,
         after: u64,
-        tail: Vec<Entry>,
+        tail: Page,
     ) {
         let Role::Preparing(preparing) = &mut self.role else { return };
         if preparing.ballot != ballot {
@@ -313,7 +314,7 @@ impl Log {
         from: NodeId,
         ballot: Ballot,
         after: u64,
-        entries: Vec<Entry>,
+        entries: Page,
     ) {
         let election_us = self.timing.election_us;
         let Role::Preparing(preparing) = &mut self.role else { return };

@@ -1,15 +1,17 @@
 //! What a leader does, and what its followers do with it.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::entries::Entries;
-use super::message::{Ballot, Entry, Members, Message, Payload, Position, Record, Snapshot};
+use super::message::{Ballot, Entry, Members, Message, Payload, Position, Snapshot};
+use super::page::Page;
 use super::{
-    Bound, Event, Incoming, Log, MAX_CHUNK, MAX_READS, MAX_SNAPSHOT, MAX_UNCOMMITTED, Refusal,
-    Role, Step,
+    Bound, Event, Incoming, Log, MAX_BYTES_PER_MESSAGE, MAX_CHUNK, MAX_ENTRIES_PER_MESSAGE,
+    MAX_MEMBERS, MAX_READS, MAX_SNAPSHOT, MAX_UNCOMMITTED, Record, Refusal, Role, Step,
 };
 use crate::machine::{NodeId, Time};
 
@@ -23,7 +25,13 @@ pub(super) struct Leading {
     pub(super) ballot: Ballot,
     /// Its first entry: what follows may be committed by counting.
     first: u64,
-    followers: BTreeMap<NodeId, Follower>,
+    /// In the order of their names: all members but the leader.
+    followers: Vec<Follower>,
+    /// How many voters decide, and whether the leader is one.
+    quorum: usize,
+    votes: bool,
+    /// Since which index the members are those whom it keeps a book for.
+    members_since: Option<u64>,
     /// How far its own log is durable.
     durable: u64,
     pub(super) heartbeat_at: Time,
@@ -48,6 +56,10 @@ struct Waiting {
 /// What a leader knows of a follower.
 #[derive(Clone, Copy, Debug)]
 struct Follower {
+    id: NodeId,
+    votes: bool,
+    /// It keeps no data.
+    blank: bool,
     /// So far their logs are the same, durably.
     matched: u64,
     /// What to send next.
@@ -63,7 +75,7 @@ struct Follower {
 pub(super) struct Append {
     pub(super) ballot: Ballot,
     pub(super) after: Position,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Page,
     pub(super) commit: u64,
     pub(super) sent: Time,
 }
@@ -83,7 +95,10 @@ impl Leading {
         Leading {
             ballot,
             first,
-            followers: BTreeMap::new(),
+            followers: Vec::new(),
+            quorum: 1,
+            votes: true,
+            members_since: None,
             durable: 0,
             heartbeat_at: Time::ZERO,
             lease_until,
@@ -92,6 +107,30 @@ impl Leading {
             round: Time::ZERO,
             handing_over: None,
         }
+    }
+
+    fn follower(&self, id: &NodeId) -> Option<&Follower> {
+        self.followers.iter().find(|follower| follower.id == *id)
+    }
+
+    /// The greatest value that a quorum of voters reaches: the leader has `mine`, each follower what
+    /// `value` says.
+    #[inline]
+    fn quorum_of<T: Ord + Copy>(&self, mine: T, value: impl Fn(&Follower) -> T) -> Option<T> {
+        let mut values = [mine; MAX_MEMBERS];
+        let mut count = usize::from(self.votes);
+        for follower in self.followers.iter().filter(|follower| follower.votes) {
+            // Sorted as they come, the greatest first: there are few.
+            let value = value(follower);
+            let mut at = count;
+            while at > 0 && values[at - 1] < value {
+                values[at] = values[at - 1];
+                at -= 1;
+            }
+            values[at] = value;
+            count += 1;
+        }
+        values[..count].get(self.quorum - 1).copied()
     }
 }
 
@@ -103,10 +142,18 @@ impl Log {
     }
 
     /// Appends payloads under this leader's ballot, and sends them on.
-    fn extend(&mut self, step: &mut Step<'_>, payloads: Vec<Payload>) {
+    fn extend(&mut self, step: &mut Step<'_>, mut payloads: Vec<Payload>) {
         let Role::Leading(Leading { ballot, .. }) = self.role else { return };
-        let entries = payloads.into_iter().map(|payload| Entry { ballot, payload }).collect();
-        self.write(step, self.entries.last_index(), entries);
+        loop {
+            let fits = fitting(&payloads);
+            let rest = if fits < payloads.len() { payloads.split_off(fits) } else { Vec::new() };
+            let entries = payloads.into_iter().map(|payload| Entry { ballot, payload }).collect();
+            self.write(step, self.entries.last_index(), entries);
+            payloads = rest;
+            if payloads.is_empty() {
+                break;
+            }
+        }
         self.enlist();
         // Its own copy counts once it is durable, which it hears from itself.
         let index = self.entries.last_index();
@@ -116,34 +163,59 @@ impl Log {
 
     /// Keeps a book for whoever takes part now, and for nobody else.
     fn enlist(&mut self) {
-        let last = self.entries.last_index();
+        let (last, since) = (self.entries.last_index(), self.entries.members_since());
         let Role::Leading(leading) = &mut self.role else { return };
+        if leading.members_since == Some(since) {
+            return;
+        }
         let members = self.entries.members();
         let me = leading.ballot.node;
-        leading
-            .followers
-            .retain(|id, _| members.voters.contains(id) || members.learners.contains(id));
-        let new =
-            Follower { matched: 0, next: last, in_flight: 0, answered: None, sent: Time::ZERO };
-        for id in members.all().filter(|id| *id != me) {
-            leading.followers.entry(id).or_insert(new);
-        }
+        let book = |id: NodeId| {
+            let known = leading.follower(&id).copied();
+            let new = Follower {
+                id,
+                votes: false,
+                blank: false,
+                matched: 0,
+                next: last,
+                in_flight: 0,
+                answered: None,
+                sent: Time::ZERO,
+            };
+            let votes = members.voters.contains(&id);
+            let blank = members.witnesses.contains(&id);
+            Follower { votes, blank, ..known.unwrap_or(new) }
+        };
+        let mut followers: Vec<Follower> =
+            members.all().filter(|id| *id != me).map(book).collect();
+        followers.sort_unstable_by_key(|follower| follower.id);
+        leading.followers = followers;
+        leading.votes = members.voters.contains(&me);
+        leading.quorum = members.quorum();
+        leading.members_since = Some(since);
     }
 
     fn replicate_all(&mut self, step: &mut Step<'_>) {
+        let (last, base) = (self.entries.last_index(), self.entries.base().index);
         let Role::Leading(leading) = &mut self.role else { return };
-        for (&id, follower) in &mut leading.followers {
-            let blank = self.entries.members().witnesses.contains(&id);
-            while follower.in_flight < MAX_IN_FLIGHT && follower.next <= self.entries.last_index() {
-                if follower.next <= self.entries.base().index {
-                    break;
-                }
-                let (after, page) =
-                    (follower.next - 1, self.entries.page(follower.next - 1, blank));
+        // Followers who keep up get the same.
+        let mut shared: Option<(u64, bool, Page)> = None;
+        for follower in &mut leading.followers {
+            while follower.in_flight < MAX_IN_FLIGHT
+                && follower.next <= last
+                && follower.next > base
+            {
+                let (after, blank) = (follower.next - 1, follower.blank);
+                let page = match &shared {
+                    Some((of, hidden, page)) if (*of, *hidden) == (after, blank) => page.clone(),
+                    _ => self.entries.page(after, blank),
+                };
                 follower.next += page.len() as u64;
                 follower.in_flight += 1;
                 follower.sent = step.cx.now;
-                send_append(step, leading.ballot, &self.entries, id, after, page, self.commit);
+                shared = Some((after, blank, page.clone()));
+                let to = follower.id;
+                send_append(step, leading.ballot, &self.entries, to, after, page, self.commit);
             }
         }
     }
@@ -154,7 +226,7 @@ impl Log {
         let patience_us = 2 * self.timing.heartbeat_us;
         let Role::Leading(leading) = &mut self.role else { return };
         leading.heartbeat_at = now.after_us(self.timing.heartbeat_us);
-        for (&id, follower) in &mut leading.followers {
+        for follower in &mut leading.followers {
             let waits = follower.next > follower.matched + 1;
             let late = now.since_us(follower.sent) > patience_us;
             if waits && late && !bug!(last_append_not_repeated) {
@@ -163,7 +235,8 @@ impl Log {
             }
             // What it certainly has: an append that is still on its way is not waited for.
             let after = follower.matched.max(self.entries.base().index);
-            send_append(step, leading.ballot, &self.entries, id, after, Vec::new(), self.commit);
+            let to = follower.id;
+            send_append(step, leading.ballot, &self.entries, to, after, Page::EMPTY, self.commit);
         }
         leading.round = now;
         self.replicate_all(step);
@@ -226,7 +299,8 @@ impl Log {
     ) {
         let last = self.entries.last_index();
         let Role::Leading(leading) = &mut self.role else { return };
-        let Some(follower) = leading.followers.get_mut(&from) else { return };
+        let known = leading.followers.iter_mut().find(|follower| follower.id == from);
+        let Some(follower) = known else { return };
         if leading.ballot != ballot || sent > step.cx.now {
             return;
         }
@@ -277,18 +351,14 @@ impl Log {
     /// What a quorum holds durably is committed, if it is of this leader's own ballot.
     fn count(&mut self, step: &mut Step<'_>) {
         let Role::Leading(leading) = &self.role else { return };
-        let me = leading.ballot.node;
-        let members = self.entries.members();
-        let matched = |id: &NodeId| match leading.followers.get(id) {
-            _ if *id == me => leading.durable,
-            Some(follower) => follower.matched,
-            None => 0,
-        };
-        let Some(index) = quorum_of(members, matched) else { return };
-        if index > self.commit && self.entries.ballot(index) == Some(leading.ballot) {
+        let reached = leading.quorum_of(leading.durable, |follower| follower.matched);
+        let Some(index) = reached.filter(|index| *index > self.commit) else { return };
+        // "Only log entries from the leader's current term are committed by counting replicas."
+        if index >= leading.first {
             self.commit = index;
             // Who is not a voter any more has led to the end of its own removal.
-            if !members.leads(&me) && self.commit >= self.entries.members_since() {
+            let members = self.entries.members();
+            if !members.leads(&step.cx.me) && index >= self.entries.members_since() {
                 self.hand_over(step, None);
             }
         }
@@ -298,13 +368,8 @@ impl Log {
     fn renew(&mut self, step: &mut Step<'_>) {
         let (now, lease_us) = (step.cx.now, self.timing.lease_us());
         let Role::Leading(leading) = &mut self.role else { return };
-        let me = leading.ballot.node;
-        let answered = |id: &NodeId| match leading.followers.get(id) {
-            _ if *id == me => Some(now),
-            Some(follower) => follower.answered,
-            None => None,
-        };
-        let Some(Some(since)) = quorum_of(self.entries.members(), answered) else { return };
+        let answered = leading.quorum_of(Some(now), |follower| follower.answered);
+        let Some(Some(since)) = answered else { return };
         let since = if bug!(leads_past_its_lease) { now } else { since };
         if leading.handing_over.is_none() {
             leading.lease_until = leading.lease_until.max(since.after_us(lease_us));
@@ -405,7 +470,7 @@ impl Log {
         }
         let first = Position { ballot, index: self.entries.last_index() + 1 };
         step.fx.emit(Event::Proposed { ticket, first });
-        self.extend(step, [Payload::Members(members)].into());
+        self.extend(step, [Payload::Members(Box::new(members))].into());
     }
 
     /// Nothing more is taken; once the successor has it all, it takes over.
@@ -413,8 +478,8 @@ impl Log {
         let Role::Leading(leading) = &mut self.role else { return };
         let members = self.entries.members();
         let able = |id: &NodeId| members.leads(id);
-        let nearest = leading.followers.iter().filter(|(id, _)| able(id));
-        let nearest = nearest.max_by_key(|(_, follower)| follower.matched).map(|(id, _)| *id);
+        let nearest = leading.followers.iter().filter(|follower| able(&follower.id));
+        let nearest = nearest.max_by_key(|follower| follower.matched).map(|follower| follower.id);
         let to = to.filter(|id| able(id) && *id != leading.ballot.node).or(nearest);
         // Its lease is not renewed: if the successor does not get there, the others elect.
         leading.handing_over = to;
@@ -424,7 +489,7 @@ impl Log {
     fn hand_over_if_ready(&mut self, step: &mut Step<'_>) {
         let Role::Leading(leading) = &self.role else { return };
         let (Some(to), ballot) = (leading.handing_over, leading.ballot) else { return };
-        let matched = leading.followers.get(&to).map(|follower| follower.matched);
+        let matched = leading.follower(&to).map(|follower| follower.matched);
         if matched == Some(self.entries.last_index()) {
             self.follow(step, None);
             step.fx.send(to, Message::TakeOver { ballot });
@@ -485,8 +550,7 @@ impl Log {
         }
         let Some(Incoming { at, members, data }) = self.incoming.take() else { return };
         let snapshot = Snapshot { at, members, data: data.into() };
-        step.fx.persist(Record::Snapshot(snapshot.clone()));
-        self.take(snapshot.clone());
+        self.keep(step, snapshot.clone());
         self.told = at.index;
         step.fx.emit(Event::Restore(snapshot));
         self.take_over_more(step);
@@ -499,7 +563,7 @@ fn send_append(
     log: &Entries,
     to: NodeId,
     after: u64,
-    entries: Vec<Entry>,
+    entries: Page,
     commit: u64,
 ) {
     let Some(at) = log.ballot(after) else { return };
@@ -507,9 +571,12 @@ fn send_append(
     step.fx.send_now(to, Message::Append { ballot, after, entries, commit, sent });
 }
 
-/// The greatest value that a quorum of voters reaches.
-fn quorum_of<T: Ord + Copy>(members: &Members, value: impl Fn(&NodeId) -> T) -> Option<T> {
-    let mut values: Vec<T> = members.voters.iter().map(value).collect();
-    values.sort_unstable();
-    values.len().checked_sub(members.quorum()).and_then(|at| values.get(at).copied())
+/// How many of these fit one message.
+fn fitting(payloads: &[Payload]) -> usize {
+    let mut bytes = 0;
+    let fits = |payload: &&Payload| {
+        bytes += payload.weight();
+        bytes <= MAX_BYTES_PER_MESSAGE
+    };
+    payloads.iter().take(MAX_ENTRIES_PER_MESSAGE).take_while(fits).count().max(1)
 }
