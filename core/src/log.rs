@@ -44,6 +44,7 @@
 //! dissertation, with the correction of 2015). A candidate may take over changes that it had not heard
 //! of; then it needs the promises of a quorum of those members too, before it leads.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -193,7 +194,7 @@ pub enum Event {
         entries: Page,
     },
     /// The state as of a snapshot takes the place of the state machine's.
-    Restore(Snapshot),
+    Restore(Box<Snapshot>),
 }
 
 impl Event {
@@ -237,6 +238,8 @@ pub struct Log {
     leader: Option<Ballot>,
     /// The leader that may count on this node, if one may, and since when.
     bound: Option<Bound>,
+    /// Whether this node may lead, by which members.
+    may_lead: (u64, bool),
     /// When to campaign if nothing is heard.
     campaign_at: Option<Time>,
     role: Role,
@@ -299,6 +302,7 @@ impl Log {
             told: 0,
             leader: None,
             bound: None,
+            may_lead: (0, false),
             campaign_at: None,
             role: Role::Following,
             incoming: None,
@@ -373,7 +377,7 @@ impl Log {
         self.told = self.told.max(self.entries.base().index);
         self.schedule_campaign(step);
         if let Some(snapshot) = &self.snapshot {
-            step.fx.emit(Event::Restore(snapshot.clone()));
+            step.fx.emit(Event::Restore(Box::new(snapshot.clone())));
         }
     }
 
@@ -390,7 +394,8 @@ impl Log {
         self.take(snapshot.clone());
         let tail = if bug!(checkpoint_without_tail) { Vec::new() } else { self.entries.pages() };
         let promised = if bug!(checkpoint_without_promise) { Ballot::ZERO } else { self.promised };
-        step.fx.persist(Record::Snapshot(Checkpoint { snapshot, promised, tail }));
+        let checkpoint = Checkpoint { snapshot, promised, tail };
+        step.fx.persist(Record::Snapshot(Box::new(checkpoint)));
     }
 
     /// Puts a snapshot in the place of what it covers.
@@ -400,7 +405,7 @@ impl Log {
         if self.entries.last_index() > at.index && (agrees || bug!(snapshot_keeps_the_tail)) {
             self.entries.compact(at.index);
         } else {
-            self.entries = Entries::after(at, snapshot.members.clone());
+            self.entries.reset(at, snapshot.members.clone());
         }
         self.commit = self.commit.max(at.index);
         self.snapshot = Some(snapshot);
@@ -531,9 +536,10 @@ impl Machine for Log {
                 self.entries.push(entries);
                 self.promised = self.promised.max(self.entries.last().ballot);
             }
-            Record::Snapshot(Checkpoint { snapshot, promised, tail }) => {
+            Record::Snapshot(checkpoint) => {
+                let Checkpoint { snapshot, promised, tail } = *checkpoint;
                 self.promised = self.promised.max(promised);
-                self.entries = Entries::after(snapshot.at, snapshot.members.clone());
+                self.entries.reset(snapshot.at, snapshot.members.clone());
                 tail.into_iter().for_each(|page| self.entries.push(page));
                 self.commit = self.commit.max(snapshot.at.index);
                 self.snapshot = Some(snapshot);

@@ -52,7 +52,11 @@ impl Log {
 
     /// Campaigns some time after a leader should have been heard; never, if it may not lead.
     pub(super) fn schedule_campaign(&mut self, step: &Step<'_>) {
-        let may = self.entries.members().leads(&step.cx.me);
+        let version = self.entries.members_version();
+        if self.may_lead.0 != version {
+            self.may_lead = (version, self.entries.members().leads(&step.cx.me));
+        }
+        let may = self.may_lead.1;
         let wait_us = self.timing.election_us + self.timing.heartbeat_us + self.patience_us;
         self.campaign_at = may.then(|| step.cx.now.after_us(wait_us));
     }

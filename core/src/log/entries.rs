@@ -25,6 +25,8 @@ pub(super) struct Entries {
     pages: VecDeque<Stored>,
     /// Who takes part, by the index from which on: the base's, then every change in the entries.
     members: Vec<(u64, Members)>,
+    /// Rises whenever the last members may have become others. From 1.
+    version: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -56,7 +58,7 @@ impl Entries {
     /// Nothing after a snapshot.
     pub(super) fn after(base: Position, members: Members) -> Entries {
         let members = [(base.index, members)].into();
-        Entries { base, last: base, pages: VecDeque::new(), members }
+        Entries { base, last: base, pages: VecDeque::new(), members, version: 1 }
     }
 
     pub(super) fn base(&self) -> Position {
@@ -129,6 +131,17 @@ impl Entries {
         &self.members[self.members.len() - 1].1
     }
 
+    /// Tells whether [`members`](Self::members) are still those of before.
+    #[inline]
+    pub(super) fn members_version(&self) -> u64 {
+        self.version
+    }
+
+    /// Nothing but what a snapshot covers.
+    pub(super) fn reset(&mut self, base: Position, members: Members) {
+        *self = Entries { version: self.version + 1, ..Entries::after(base, members) };
+    }
+
     /// The index of the last change of members.
     #[inline]
     pub(super) fn members_since(&self) -> u64 {
@@ -150,6 +163,7 @@ impl Entries {
         for (index, entry) in (first..).zip(&page) {
             if let Payload::Members(members) = &entry.payload {
                 self.members.push((index, Members::clone(members)));
+                self.version += 1;
             }
         }
         let stored = Stored::new(first, page);
@@ -173,6 +187,7 @@ impl Entries {
         }
         self.last = self.pages.back().map_or(self.base, Stored::last);
         self.members.retain(|(since, _)| *since <= index.max(self.base.index));
+        self.version += 1;
     }
 
     /// Drops what comes before and at `index`, which a snapshot covers.

@@ -236,7 +236,7 @@ pub enum Message {
         /// Which snapshot.
         at: Position,
         /// The members there.
-        members: Members,
+        members: Box<Members>,
         /// Where the piece belongs.
         offset: u64,
         /// How long the whole is.
@@ -279,7 +279,7 @@ pub enum Record {
     },
     /// The state so far and what a voter holds besides it. It makes every earlier record unnecessary:
     /// once it is durable, whatever lies before it in the journal may be dropped.
-    Snapshot(Checkpoint),
+    Snapshot(Box<Checkpoint>),
 }
 
 /// All that a voter must remember, in one record.

@@ -11,13 +11,16 @@ use super::message::{Ballot, Entry, Members, Message, Payload, Position, Snapsho
 use super::page::Page;
 use super::{
     Bound, Event, Incoming, Log, MAX_BYTES_PER_MESSAGE, MAX_CHUNK, MAX_ENTRIES_PER_MESSAGE,
-    MAX_MEMBERS, MAX_READS, MAX_SNAPSHOT, MAX_UNCOMMITTED, Record, Refusal, Role, Step,
+    MAX_READS, MAX_SNAPSHOT, MAX_UNCOMMITTED, Record, Refusal, Role, Step,
 };
 use crate::machine::{NodeId, Time};
 
 /// Appends with entries that are on their way to one follower at once, at most. What is proposed
 /// meanwhile goes with the next: so batches form by themselves when there is much to do.
 const MAX_IN_FLIGHT: u32 = 2;
+
+/// Among so many members what a quorum has reached is found without allocating.
+const FEW: usize = 10;
 
 /// A leader's book.
 #[derive(Clone, Debug)]
@@ -30,8 +33,8 @@ pub(super) struct Leading {
     /// How many voters decide, and whether the leader is one.
     quorum: usize,
     votes: bool,
-    /// Since which index the members are those whom it keeps a book for.
-    members_since: Option<u64>,
+    /// Which members it keeps a book for.
+    members: Option<u64>,
     /// How far its own log is durable.
     durable: u64,
     pub(super) heartbeat_at: Time,
@@ -84,7 +87,7 @@ pub(super) struct Append {
 pub(super) struct Chunk {
     pub(super) ballot: Ballot,
     pub(super) at: Position,
-    pub(super) members: Members,
+    pub(super) members: Box<Members>,
     pub(super) offset: u64,
     pub(super) total: u64,
     pub(super) data: Bytes,
@@ -98,7 +101,7 @@ impl Leading {
             followers: Vec::new(),
             quorum: 1,
             votes: true,
-            members_since: None,
+            members: None,
             durable: 0,
             heartbeat_at: Time::ZERO,
             lease_until,
@@ -117,7 +120,13 @@ impl Leading {
     /// `value` says.
     #[inline]
     fn quorum_of<T: Ord + Copy>(&self, mine: T, value: impl Fn(&Follower) -> T) -> Option<T> {
-        let mut values = [mine; MAX_MEMBERS];
+        let (mut few, mut many) = ([mine; FEW], Vec::new());
+        let values = if self.followers.len() < FEW {
+            &mut few[..]
+        } else {
+            many.resize(self.followers.len() + 1, mine);
+            &mut many[..]
+        };
         let mut count = usize::from(self.votes);
         for follower in self.followers.iter().filter(|follower| follower.votes) {
             // Sorted as they come, the greatest first: there are few.
@@ -163,9 +172,9 @@ impl Log {
 
     /// Keeps a book for whoever takes part now, and for nobody else.
     fn enlist(&mut self) {
-        let (last, since) = (self.entries.last_index(), self.entries.members_since());
+        let (last, version) = (self.entries.last_index(), self.entries.members_version());
         let Role::Leading(leading) = &mut self.role else { return };
-        if leading.members_since == Some(since) {
+        if leading.members == Some(version) {
             return;
         }
         let members = self.entries.members();
@@ -192,7 +201,7 @@ impl Log {
         leading.followers = followers;
         leading.votes = members.voters.contains(&me);
         leading.quorum = members.quorum();
-        leading.members_since = Some(since);
+        leading.members = Some(version);
     }
 
     fn replicate_all(&mut self, step: &mut Step<'_>) {
@@ -343,8 +352,11 @@ impl Log {
         let Role::Leading(leading) = &mut self.role else { return };
         if leading.ballot == ballot && from == step.cx.me {
             leading.durable = leading.durable.max(index);
+            let waited_for = !leading.told || !leading.reads.is_empty();
             self.count(step);
-            self.renew(step);
+            if waited_for {
+                self.renew(step);
+            }
         }
     }
 
@@ -509,7 +521,7 @@ impl Log {
         let total = data.len() as u64;
         let begin = offset.min(total) as usize;
         let piece = data.slice(begin..data.len().min(begin + MAX_CHUNK));
-        let (at, members) = (*at, members.clone());
+        let (at, members) = (*at, Box::new(members.clone()));
         let chunk = Message::Chunk { ballot, at, members, offset, total, data: piece };
         step.fx.send_now(to, chunk);
     }
@@ -539,7 +551,7 @@ impl Log {
         }
         let incoming = match &mut self.incoming {
             Some(incoming) if incoming.at == at => incoming,
-            slot => slot.insert(Incoming { at, members, data: Vec::new() }),
+            slot => slot.insert(Incoming { at, members: *members, data: Vec::new() }),
         };
         if offset == incoming.data.len() as u64 {
             incoming.data.extend_from_slice(&data);
@@ -552,7 +564,7 @@ impl Log {
         let snapshot = Snapshot { at, members, data: data.into() };
         self.keep(step, snapshot.clone());
         self.told = at.index;
-        step.fx.emit(Event::Restore(snapshot));
+        step.fx.emit(Event::Restore(Box::new(snapshot)));
         self.take_over_more(step);
     }
 }
