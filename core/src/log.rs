@@ -60,7 +60,7 @@ mod replication;
 use election::{Asking, Preparing};
 use entries::Entries;
 pub use entries::{MAX_BYTES_PER_MESSAGE, MAX_ENTRIES_PER_MESSAGE};
-pub use message::{Ballot, Checkpoint, Entry, Members, Message, Payload, Position, Record, Snapshot};
+pub use message::{Ballot, Checkpoint, Entry, Members, Message, Payload, Piece, Position, Record, Snapshot};
 pub use page::Page;
 use replication::Leading;
 
@@ -493,7 +493,7 @@ impl Log {
                 self.answered(step, from, ballot, granted, promised);
             }
             Message::Prepare { ballot, last, commit, released } => {
-                self.prepared(step, from, ballot, last, commit, released);
+                self.prepared(step, from, ballot, last, commit, released.as_deref().copied());
             }
             Message::Promise { ballot, last, after, tail } => {
                 self.promise(step, from, ballot, last, after, tail);
@@ -511,10 +511,7 @@ impl Log {
                 self.appended(step, from, ballot, matched, sent);
             }
             Message::Durable { ballot, index } => self.durable(step, from, ballot, index),
-            Message::Chunk { ballot, at, members, offset, total, data } => {
-                let piece = replication::Chunk { ballot, at, members, offset, total, data };
-                self.chunk(step, from, piece);
-            }
+            Message::Chunk { ballot, piece } => self.chunk(step, from, ballot, *piece),
             Message::Pull { ballot, at, offset } => self.pull(step, from, ballot, at, offset),
             Message::Released { ballot } => self.released(step, from, ballot),
             Message::TakeOver { ballot } => self.take_over(step, from, ballot),

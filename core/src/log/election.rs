@@ -1,5 +1,6 @@
 //! Who leads: asking, preparing, taking over what the promises bring.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
@@ -179,6 +180,7 @@ impl Log {
         });
         let (last, commit) = (self.entries.last(), self.commit);
         for peer in self.other_voters(step.cx.me) {
+            let released = released.map(Box::new);
             step.fx.send(peer, Message::Prepare { ballot, last, commit, released });
         }
         // Its own promise counts once it is durable, as everybody's.
@@ -290,6 +292,7 @@ impl Log {
         preparing.best = None;
         let (ballot, released) = (preparing.ballot, preparing.released);
         for peer in voters.iter().filter(|peer| !preparing.promises.contains_key(peer)) {
+            let released = released.map(Box::new);
             step.fx.send(*peer, Message::Prepare { ballot, last, commit, released });
         }
         if may {

@@ -160,13 +160,15 @@ impl Entries {
             return;
         }
         let first = self.last.index + 1;
+        let mut weight = 0;
         for (index, entry) in (first..).zip(&page) {
+            weight += entry.payload.weight();
             if let Payload::Members(members) = &entry.payload {
                 self.members.push((index, Members::clone(members)));
                 self.version += 1;
             }
         }
-        let stored = Stored::new(first, page);
+        let stored = Stored { first, weight, page };
         self.last = stored.last();
         self.pages.push_back(stored);
     }
@@ -217,16 +219,25 @@ impl Entries {
         page.slice((index + 1 - first) as usize, (last + 1 - first) as usize)
     }
 
-    /// What comes after `index`, as much as fits a message; without data if `blank`.
-    pub(super) fn page(&self, index: u64, blank: bool) -> Page {
-        let Some(at) = self.find(index + 1) else { return Page::EMPTY };
+    /// What comes after `index`, if it is a page that may be sent as it is.
+    #[inline]
+    pub(super) fn whole_page(&self, index: u64) -> Option<Page> {
+        let at = self.find(index + 1)?;
         let Stored { first, weight, page } = &self.pages[at];
         let skip = (index + 1 - first) as usize;
         let fits = page.len() <= MAX_ENTRIES_PER_MESSAGE && *weight <= MAX_BYTES_PER_MESSAGE;
         let enough = at + 1 == self.pages.len() || page.len() - skip >= SMALL;
-        if fits && enough && !blank {
-            return page.clone().after(skip);
+        (fits && enough).then(|| page.clone().after(skip))
+    }
+
+    /// What comes after `index`, as much as fits a message; without data if `blank`.
+    pub(super) fn page(&self, index: u64, blank: bool) -> Page {
+        if let Some(page) = self.whole_page(index).filter(|_| !blank) {
+            return page;
         }
+        let Some(at) = self.find(index + 1) else { return Page::EMPTY };
+        let Stored { first, page, .. } = &self.pages[at];
+        let skip = (index + 1 - first) as usize;
         let mut bytes = 0;
         let fits = |entry: &&Entry| {
             bytes += entry.payload.weight();

@@ -138,6 +138,21 @@ pub struct Snapshot {
     pub data: Bytes,
 }
 
+/// A piece of a snapshot, on its way to a node that lacks it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Piece {
+    /// Which snapshot.
+    pub at: Position,
+    /// The members there.
+    pub members: Members,
+    /// Where the piece belongs.
+    pub offset: u64,
+    /// How long the whole is.
+    pub total: u64,
+    /// The piece.
+    pub data: Bytes,
+}
+
 /// What a voter says to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
@@ -164,7 +179,7 @@ pub enum Message {
         /// What the candidate knows to be committed.
         commit: u64,
         /// The leader that handed over to the candidate.
-        released: Option<Ballot>,
+        released: Option<Box<Ballot>>,
     },
     /// No lower ballot will be heeded.
     Promise {
@@ -233,16 +248,8 @@ pub enum Message {
     Chunk {
         /// The leader's, or the candidate's.
         ballot: Ballot,
-        /// Which snapshot.
-        at: Position,
-        /// The members there.
-        members: Box<Members>,
-        /// Where the piece belongs.
-        offset: u64,
-        /// How long the whole is.
-        total: u64,
-        /// The piece.
-        data: Bytes,
+        /// What it is a piece of, and itself.
+        piece: Box<Piece>,
     },
     /// The next piece, please.
     Pull {

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::entries::Entries;
-use super::message::{Ballot, Entry, Members, Message, Payload, Position, Snapshot};
+use super::message::{Ballot, Entry, Members, Message, Payload, Piece, Position, Snapshot};
 use super::page::Page;
 use super::{
     Bound, Event, Incoming, Log, MAX_BYTES_PER_MESSAGE, MAX_CHUNK, MAX_ENTRIES_PER_MESSAGE,
@@ -81,16 +81,6 @@ pub(super) struct Append {
     pub(super) entries: Page,
     pub(super) commit: u64,
     pub(super) sent: Time,
-}
-
-/// [`Message::Chunk`].
-pub(super) struct Chunk {
-    pub(super) ballot: Ballot,
-    pub(super) at: Position,
-    pub(super) members: Box<Members>,
-    pub(super) offset: u64,
-    pub(super) total: u64,
-    pub(super) data: Bytes,
 }
 
 impl Leading {
@@ -217,12 +207,18 @@ impl Log {
                 let (after, blank) = (follower.next - 1, follower.blank);
                 let page = match &shared {
                     Some((of, hidden, page)) if (*of, *hidden) == (after, blank) => page.clone(),
-                    _ => self.entries.page(after, blank),
+                    _ => match self.entries.whole_page(after) {
+                        Some(page) if !blank => page,
+                        _ => {
+                            let page = self.entries.page(after, blank);
+                            shared = Some((after, blank, page.clone()));
+                            page
+                        }
+                    },
                 };
                 follower.next += page.len() as u64;
                 follower.in_flight += 1;
                 follower.sent = step.cx.now;
-                shared = Some((after, blank, page.clone()));
                 let to = follower.id;
                 send_append(step, leading.ballot, &self.entries, to, after, page, self.commit);
             }
@@ -314,6 +310,7 @@ impl Log {
             return;
         }
         follower.answered = follower.answered.max(Some(sent));
+        let before = follower.matched;
         match matched {
             Ok(matched) if matched <= last => {
                 // A heartbeat's answer says nothing of what is on its way.
@@ -332,13 +329,18 @@ impl Log {
             }
             _ => return,
         }
-        let behind = follower.next <= self.entries.base().index;
+        let (behind, more) = (follower.next <= self.entries.base().index, follower.next <= last);
+        let further = follower.matched > before;
         if behind {
             self.serve_snapshot(step, from, ballot, None);
         }
-        self.count(step);
+        if further {
+            self.count(step);
+        }
         self.renew(step);
-        self.replicate_all(step);
+        if more {
+            self.replicate_all(step);
+        }
         self.hand_over_if_ready(step);
     }
 
@@ -521,9 +523,9 @@ impl Log {
         let total = data.len() as u64;
         let begin = offset.min(total) as usize;
         let piece = data.slice(begin..data.len().min(begin + MAX_CHUNK));
-        let (at, members) = (*at, Box::new(members.clone()));
-        let chunk = Message::Chunk { ballot, at, members, offset, total, data: piece };
-        step.fx.send_now(to, chunk);
+        let (at, members) = (*at, members.clone());
+        let piece = Box::new(Piece { at, members, offset, total, data: piece });
+        step.fx.send_now(to, Message::Chunk { ballot, piece });
     }
 
     pub(super) fn pull(
@@ -542,8 +544,8 @@ impl Log {
     }
 
     /// A piece of a snapshot, from the leader or from whose log a candidate takes over.
-    pub(super) fn chunk(&mut self, step: &mut Step<'_>, from: NodeId, chunk: Chunk) {
-        let Chunk { ballot, at, members, offset, total, data } = chunk;
+    pub(super) fn chunk(&mut self, step: &mut Step<'_>, from: NodeId, ballot: Ballot, piece: Piece) {
+        let Piece { at, members, offset, total, data } = piece;
         let takes_over = self.takes_over_from(step, from, ballot);
         let follows = self.leader == Some(ballot) && ballot.node == from;
         if !(takes_over || follows) || at.index <= self.commit || total > MAX_SNAPSHOT {
@@ -551,7 +553,7 @@ impl Log {
         }
         let incoming = match &mut self.incoming {
             Some(incoming) if incoming.at == at => incoming,
-            slot => slot.insert(Incoming { at, members: *members, data: Vec::new() }),
+            slot => slot.insert(Incoming { at, members, data: Vec::new() }),
         };
         if offset == incoming.data.len() as u64 {
             incoming.data.extend_from_slice(&data);
