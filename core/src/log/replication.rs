@@ -105,6 +105,10 @@ impl Leading {
         }
     }
 
+    pub(super) fn matched(&self, node: &NodeId) -> Option<u64> {
+        self.follower(node).map(|follower| follower.matched)
+    }
+
     pub(super) fn follower(&self, id: &NodeId) -> Option<&Follower> {
         self.followers.iter().find(|follower| follower.id == *id)
     }
