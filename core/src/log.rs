@@ -34,6 +34,11 @@
 //! is none any more appends is refused, and whoever uses a ballot or an index as a token sees an
 //! older one.
 //!
+//! **Leaving office.** What ends a lead (`log/office.rs`) ends it before anybody else can know: then
+//! the old leader's word replaces the time that others would have to wait. It *releases* the voters
+//! when its lease is over, which shortens the cuts in which it still reaches somebody, such as that of
+//! a deaf leader; it names a successor when it is asked to, or when its own disk hangs.
+//!
 //! **Cases.** A voter that restarts has forgotten whom it answered, and refuses candidates for as
 //! long as if it had just answered one. A leader asked to hand over names its successor, stops, and
 //! *releases* the voters, which then promise the successor without waiting. A witness votes and keeps

@@ -224,7 +224,6 @@ fn stalled_disk(seed: u64) -> (Voters, Plan<Act>) {
         let at = 2_000 + round * 6_000 + rng.below(500);
         let hangs = Fault::SlowDisk { node, factor: 100_000, lasts_us: ms(3_800) };
         plan = plan.fault(SimTime::ms(at), hangs);
-        // A sync that began while it was slow ends after seconds, or minutes: the process is
         // A sync that began meanwhile hangs for minutes: the process is restarted.
         let again = Fault::crash(node).lasting(ms(100));
         plan = plan.fault(SimTime::ms(at + 4_000), again);

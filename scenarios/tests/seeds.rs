@@ -42,5 +42,6 @@ scenarios! {
     removed_author broken_signature invitations joining purge deep_rot cite_nothing strangers
 
     voters leader_cut quorum_loss constrained chained deaf_leader mute_leader flapping_link
-    a_fifth_lost crashes all_restart voters_change
+    a_fifth_lost crashes all_restart slow_disk stalled_disk hung_leader transfers witness far_behind
+    drift_within drift_beyond voters_change_cut voters_change
 }
