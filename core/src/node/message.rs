@@ -149,6 +149,9 @@ pub enum Command {
     SuspectDisk,
     /// Write on, although the disk may be an old copy: what it lacks is lost for sure.
     TrustDisk,
+    /// The operator gave the address at which this peer answered: it is let in while too little is known
+    /// of the members to tell whether it is one, as those are whom the ticket names.
+    Trust(NodeId),
 }
 
 /// What a node tells.
