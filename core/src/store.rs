@@ -499,6 +499,13 @@ impl Store {
         Ok(())
     }
 
+    /// The hash of what is held of `author` at `seq`, applied or waiting.
+    #[must_use]
+    pub fn hash_at(&self, author: &NodeId, seq: u64) -> Option<Hash> {
+        let held = self.chains.of(author).and_then(|chain| chain.get(seq)).map(|meta| meta.hash);
+        held.or_else(|| self.orphans.get(author, seq).map(|orphan| orphan.entry.hash()))
+    }
+
     /// The log positions of what is held of `author` from place `seq` on, applied or waiting: one side
     /// of a proof, longer than needed perhaps.
     #[must_use]

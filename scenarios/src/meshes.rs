@@ -8,7 +8,7 @@ use crate::catalogue::{Named, scenarios};
 use crate::lies::Lie;
 use crate::mesh::{Expect, Mesh, Op};
 
-pub(crate) static SCENARIOS: [Named; 24] = scenarios! { "mesh";
+pub(crate) static SCENARIOS: [Named; 25] = scenarios! { "mesh";
     swarm "everything at once, whatever the seed draws" ["acknowledged", "sync failed", "peer suspected"];
     offline_write "a write while another node is away" ["acknowledged", "in sync"];
     chain "A, B, C in a line: A and C never meet" ["acknowledged", "in sync"];
@@ -32,6 +32,7 @@ pub(crate) static SCENARIOS: [Named; 24] = scenarios! { "mesh";
     purge "removals of removers, in every order, and many changes at once" ["chain cut", "cut lifted", "members changed"];
     deep_rot "a record is damaged below thousands that stand on it" ["damage found", "in sync"];
     cite_nothing "an entry cites what was never written, by one who is not known everywhere" ["lied", "citation waived"];
+    wiped "a member loses its disk, not its key, joins again, and dies on the way" ["disk rewound", "acknowledged", "in sync"];
     strangers "garbage, entries of strangers, entries of another store" ["lied", "disconnected", "entry refused"];
 };
 
@@ -458,4 +459,30 @@ fn cite_nothing(seed: u64) -> (Mesh, Plan<Op>) {
     // By now it has been let go, and it stays so.
     let when = SimTime::ms(660_000 + rng.below(10_000));
     (mesh, plan.fault(when, Fault::crash(rng.below(5) as usize).lasting(secs(1))))
+}
+
+/// The victim's key has written here before, and it must not write over that, however little it knows
+/// and however often it is interrupted. Everything has spread before; afterwards only others' crashes
+/// are spared.
+fn wiped(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(40)));
+    mesh.ops = 0;
+    let victim = 1 + (seed % 3) as usize;
+    let mut rng = Rng::stream(seed, "wiped", 0);
+    plan = plan.fault(SimTime::ms(1 + rng.below(10)), Fault::KeepCopy { node: victim });
+    for node in 0..4 {
+        let count = 1 + rng.below(900) as u32;
+        plan = plan.op(SimTime::ms(4_000 + rng.below(4_000)), node, Op::Import(count));
+    }
+    let (restored, down_us) = (SimTime::secs(16), ms(100 + rng.below(1_000)));
+    plan = plan.fault(restored, Fault::RestoreOldCopy { node: victim, down_us });
+    for _ in 0..1 + rng.below(3) {
+        let when = SimTime::ms(16_200 + rng.below(6_000));
+        plan = plan.fault(when, Fault::crash(victim).lasting(ms(50 + rng.below(800))));
+    }
+    for n in 0..60 {
+        let when = SimTime::ms(16_000 + rng.below(10_000));
+        plan = plan.op(when, victim, put(&format!("k{}", n % 4), &n.to_string()));
+    }
+    (mesh, plan)
 }
