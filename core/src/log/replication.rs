@@ -279,12 +279,14 @@ impl Log {
         let me = leading.ballot.node;
         let members = self.entries.members();
         let matched = |id: &NodeId| match leading.followers.get(id) {
+            _ if *id == me && bug!(own_copy_counted_at_once) => self.entries.last_index(),
             _ if *id == me => leading.durable,
             Some(follower) => follower.matched,
             None => 0,
         };
         let Some(index) = quorum_of(members, matched) else { return };
-        if index > self.commit && self.entries.ballot(index) == Some(leading.ballot) {
+        let own = self.entries.ballot(index) == Some(leading.ballot);
+        if index > self.commit && (own || bug!(older_ballots_counted)) {
             self.commit = index;
             // Who is not a voter any more has led to the end of its own removal.
             if !members.leads(&me) && self.commit >= self.entries.members_since() {
@@ -386,7 +388,7 @@ impl Log {
         };
         let settled = self.entries.members_since() <= self.commit && self.commit >= first;
         let sound = members.valid() && members.one_step_from(self.entries.members());
-        if !settled || !sound {
+        if !(settled || bug!(two_changes_at_once)) || !sound {
             return step.refuse(ticket, Refusal::BadChange);
         }
         let first = Position { ballot, index: self.entries.last_index() + 1 };
