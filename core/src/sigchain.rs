@@ -264,7 +264,7 @@ pub fn authenticate(
         claims.push(entry.claim());
         true
     });
-    if verify(&claims) {
+    if verify(&claims) || bug!(signatures_not_checked) {
         return authentic;
     }
     walk(batch, &successor, |entry| entry.is_signed(verify))
@@ -283,7 +283,8 @@ fn walk<'a>(
         let next = linked.get(&header.author).filter(|(seq, _)| *seq == header.seq);
         let next = next.map(|(_, link)| *link).or_else(|| successor(&header.author, header.seq));
         // Who breaks the order of the clock is refused, and so vouches for nobody.
-        let by_link = next.is_some_and(|(prev, hlc)| prev == entry.hash() && hlc > header.hlc);
+        let linked_to = |prev| prev == entry.hash() || bug!(links_not_compared);
+        let by_link = next.is_some_and(|(prev, hlc)| linked_to(prev) && hlc > header.hlc);
         let must_sign = header.seq.is_multiple_of(SIGNED_EVERY);
         *authentic = if by_link && !must_sign { true } else { is_signed(entry) };
         if *authentic {

@@ -370,7 +370,7 @@ impl Store {
             }
             if self.contradicts(&entry) {
                 // One conflict of an author is as good as many: the first stands lowest.
-                if !conflicts.insert(link.author) {
+                if !conflicts.insert(link.author) || bug!(second_story_dropped) {
                     continue;
                 }
                 let theirs = self.story(&entry, batch.as_slice());

@@ -172,7 +172,7 @@ impl Node {
         let mut outcomes = Vec::new();
         if let Some(store) = &mut self.store {
             store.unpark(step.cx.wall, &mut outcomes);
-            let parked = store.orphans().parked() > 0;
+            let parked = store.orphans().parked() > 0 && !bug!(parked_looked_at_once);
             self.unpark_at = parked.then(|| step.cx.now.after_ms(UNPARK_MS));
         }
         let me = self.id();
