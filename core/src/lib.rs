@@ -25,6 +25,7 @@ pub mod log;
 pub mod membership;
 pub mod node;
 pub mod orphans;
+pub mod quorum;
 pub mod sigchain;
 pub mod spread;
 pub mod store;

@@ -5,7 +5,7 @@
 //! soonest of those that are tried: first those named for the bug, then all.
 
 use quorate_core::planted::{ALL, Bug, plant};
-use quorate_scenarios::{catalogue, cuts, planted};
+use quorate_scenarios::{catalogue, cuts, planted, rollouts};
 use quorate_sim::{Failure, Options, Outcome, many};
 
 /// A bug that no scenario finds within so many seeds is not found.
@@ -25,14 +25,17 @@ pub struct Found {
     pub failure: Failure,
 }
 
-/// The scenarios that run the protocol of `bug`: those of voters have no stores, and those of meshes
-/// no voters.
+/// The scenarios that run the protocol of `bug`: those of voters have no stores, those of meshes no
+/// voters, and those of fleets neither.
 #[must_use]
 pub fn scenarios(bug: Bug) -> Vec<&'static str> {
     let protocol =
         ALL.iter().find(|(of, ..)| *of == bug).map_or("", |(_, _, protocol, _)| protocol);
     if matches!(protocol, "election" | "log_replication") {
         return cuts().iter().map(|cut| cut.name).collect();
+    }
+    if protocol == "rollouts" {
+        return rollouts().iter().map(|rollout| rollout.name).collect();
     }
     catalogue().iter().map(|scenario| scenario.name).collect()
 }
@@ -48,6 +51,12 @@ pub fn hunt_in(bug: Option<Bug>, scenario: &str, seeds: u64) -> Option<Found> {
             (named.build)(seed)
         };
         (named.name, many(&build, 0..seeds, options))
+    } else if let Some(rollout) = rollouts().iter().find(|it| it.name == scenario) {
+        let build = |seed| {
+            plant(bug);
+            (rollout.build)(seed)
+        };
+        (rollout.name, many(&build, 0..seeds, options))
     } else {
         let cut = cuts().iter().find(|it| it.name == scenario)?;
         let build = |seed| {

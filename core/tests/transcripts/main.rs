@@ -5,6 +5,7 @@
 //! its host. Pings are left out.
 
 mod net;
+mod rollout;
 mod words;
 
 use bytes::Bytes;
