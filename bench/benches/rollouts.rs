@@ -39,6 +39,9 @@ impl Effects<Quorum> for Sink {
     fn emit(&mut self, event: Event) {
         self.events.push(event);
     }
+    fn emit_now(&mut self, event: Event) {
+        self.emit(event);
+    }
 }
 
 struct Host {
@@ -187,7 +190,7 @@ fn main() {
         timed(|| {
             assert!(reports.iter().all(|text| {
                 nostr::Event::from_json(text).is_ok_and(|event| SignedReport::parse(&event).is_ok())
-            }))
+            }));
         })
         .0
     };

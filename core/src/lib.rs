@@ -9,6 +9,7 @@ extern crate alloc;
 #[macro_use]
 pub mod planted;
 
+pub mod cluster;
 pub mod cow;
 pub mod dag;
 pub mod detector;
@@ -18,6 +19,7 @@ pub mod gap;
 pub mod handshake;
 pub mod hash;
 pub mod hlc;
+pub mod hooks;
 pub mod hunt;
 pub mod iblt;
 pub mod identity;
@@ -26,6 +28,7 @@ pub mod membership;
 pub mod node;
 pub mod orphans;
 pub mod quorum;
+pub mod registry;
 pub mod sigchain;
 pub mod spread;
 pub mod store;

@@ -1,18 +1,19 @@
 //! Quorate's machines in the simulator: what clients do, what goes wrong, and what must hold.
 //!
-//! [`Mesh`] is a mesh of nodes with clients, honest or not. [`catalogue`] names the scenarios: each is
-//! a function from a seed to a mesh and a plan. Everything a scenario does is decided by its seed, so a
-//! failure is a name and a number.
+//! A *system* is a cluster under test with its clients and invariants: [`Mesh`], a mesh of stores, honest
+//! or not, and [`Voters`], a group and its log. [`catalogue`] names the scenarios of all of them: each is
+//! a function from a seed to a system and a plan, and a [`Trial`] is what can be done with one, whatever
+//! it is of. Everything a scenario does is decided by its seed, so a failure is a name and a number.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod actor;
-mod capsule;
 mod catalogue;
 mod cuts;
 mod fleet;
 mod lies;
 mod memo;
 mod mesh;
+pub mod meshes;
 mod planted;
 mod readable;
 mod replay;
@@ -20,17 +21,18 @@ mod rollouts;
 mod simpler;
 mod state;
 mod station;
+mod trial;
 mod voters;
+mod walk;
 
 pub use actor::{Actor, Ask};
-pub use capsule::origin;
 pub use catalogue::{Named, catalogue, find};
-pub use cuts::{Cut, cuts};
 pub use fleet::{Act as FleetAct, Expect as FleetExpect, Fleet, Release};
 pub use lies::Lie;
 pub use mesh::{Expect, Mesh, Op};
 pub use planted::{Planted, planted};
-pub use replay::{Replay, describe, replay};
-pub use rollouts::{Rollout, rollouts};
+pub use replay::Replay;
 pub use station::{Carrier, Manners, Order, Station, Word, Written};
+pub use trial::{Keep, Refused, Smaller, Start, Trial, origin, subject};
 pub use voters::{Act, Voters};
+pub use walk::Walk;

@@ -2,35 +2,11 @@
 
 use quorate_sim::{Fault, Kind, Loses, Plan, Rng, SimTime, Span, When, ms, secs};
 
+use crate::catalogue::{Named, scenarios};
 use crate::fleet::{Act, Expect, Fleet, MAINTAINERS, Release};
 use crate::station::{BAD_MANNERS, Manners};
 
-/// A scenario of a fleet and its name.
-#[derive(Clone, Copy, Debug)]
-pub struct Rollout {
-    /// As in tests.
-    pub name: &'static str,
-    /// What it tries, in one line.
-    pub about: &'static str,
-    /// Marks that some seed must reach.
-    pub marks: &'static [&'static str],
-    /// The fleet and the plan of a seed.
-    pub build: fn(u64) -> (Fleet, Plan<Act>),
-}
-
-macro_rules! rollouts {
-    ($($name:ident $about:literal $marks:expr;)*) => {
-        [$(Rollout { name: stringify!($name), about: $about, marks: &$marks, build: $name }),*]
-    };
-}
-
-/// Every scenario of rollouts.
-#[must_use]
-pub fn rollouts() -> &'static [Rollout] {
-    &ROLLOUTS
-}
-
-static ROLLOUTS: [Rollout; 19] = rollouts! {
+pub(crate) static SCENARIOS: [Named; 19] = scenarios! { "fleet";
     fleet "everything at once, to nodes and carriers of all manners" ["run", "reported", "unknown", "succeeded"];
     three_of_five "three of five sign, and it runs" ["quorum", "run", "succeeded"];
     two_then_three "two for one version, then three for a higher one" ["succeeded"];

@@ -182,6 +182,9 @@ impl Effects<Quorum> for Through<'_> {
         }
         self.fx.emit(event);
     }
+    fn emit_now(&mut self, event: quorum::Event) {
+        self.emit(event);
+    }
 }
 
 impl Carrier {

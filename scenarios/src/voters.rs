@@ -10,10 +10,14 @@
 //!
 //! In the end somebody leads and every member has all that was committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use bytes::Bytes;
-use quorate_core::log::{Ballot, Command, Entry, Event, Log, Members, Message, Payload, Timing};
+use quorate_core::log::{
+    Ballot, Command, Entry, Event, Log, Members, Message, Outcome, Payload, Position, Record,
+    Timing,
+};
 use quorate_sim::{HostCx, Loss, Rng, SimTime, System, View};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +33,10 @@ pub enum Act {
     },
     /// Hands over, if the node leads.
     HandOver,
+    /// Hands over to this node, if the node leads.
+    Transfer(usize),
+    /// The node's application lives.
+    Alive,
     /// Makes these the voters, if the node leads.
     Change(Vec<usize>),
     /// Compacts what was applied.
@@ -49,8 +57,15 @@ pub struct Voters {
     pub ops: u32,
     /// Whether clocks stay within the bound, so that two leaders are a failure.
     pub true_clocks: bool,
+    /// Whether no process is ever paused or slow, so that what hosts were told holds: two that
+    /// believe that they lead are a failure.
+    pub prompt: bool,
     /// At this time somebody must lead, whatever is cut.
     pub must_lead_at: Option<SimTime>,
+    /// At these times somebody must lead, and not this node.
+    pub must_lead_elsewhere: Vec<(SimTime, usize)>,
+    /// Within which time each application says that it lives, if it must.
+    pub alive_within_us: Option<u64>,
     /// From this time on no ballot may change.
     pub steady: Option<SimTime>,
     /// The ballot then.
@@ -62,8 +77,16 @@ pub struct Voters {
     waiting: BTreeMap<u64, Vec<(Ballot, usize)>>,
     /// What was acknowledged when each read began.
     reads: BTreeMap<u64, u64>,
+    /// Transfers that were not answered: at which node, to which.
+    transfers: BTreeMap<u64, (usize, usize)>,
     applied: Vec<u64>,
+    /// How many records each node's journal has dropped.
+    dropped: Vec<u64>,
+    /// Under which ballot each host was told that its node leads, and not yet that it stopped.
+    believes: Vec<Option<Ballot>>,
     tickets: u64,
+    /// Nodes that never start.
+    absent: BTreeSet<usize>,
 }
 
 impl Voters {
@@ -77,15 +100,22 @@ impl Voters {
             timing: Timing { heartbeat_us: 20_000, election_us: 300_000 },
             ops: 100,
             true_clocks: true,
+            prompt: true,
             must_lead_at: None,
+            must_lead_elsewhere: Vec::new(),
+            alive_within_us: None,
             steady: None,
             ballot: None,
             canonical: Vec::new(),
             acknowledged: 0,
             waiting: BTreeMap::new(),
             reads: BTreeMap::new(),
+            transfers: BTreeMap::new(),
             applied: vec![0; nodes],
+            dropped: vec![0; nodes],
+            believes: vec![None; nodes],
             tickets: 0,
+            absent: BTreeSet::new(),
         }
     }
 
@@ -112,6 +142,30 @@ impl Voters {
     pub fn leaders(view: &View<'_, Voters>) -> Vec<(usize, Ballot)> {
         let leads = |(node, log): (usize, &Log)| Some((node, log.leads(view.monotonic(node))?));
         view.machines().filter_map(leads).collect()
+    }
+
+    /// A journal drops what lies before the last snapshot that is durable.
+    fn drop_records(&mut self, node: usize, cx: &mut HostCx<'_, Self>) {
+        let durable = cx.view().durable(node);
+        let snapshot = |position: &u64| matches!(cx.read(*position), Some(Record::Snapshot(_)));
+        if let Some(last) = (self.dropped[node]..durable).rev().find(snapshot) {
+            (self.dropped[node]..last).for_each(|position| cx.forget(position));
+            self.dropped[node] = last;
+        }
+    }
+
+    fn transferred(&mut self, ticket: u64, outcome: Outcome, cx: &mut HostCx<'_, Self>) {
+        let Some((_, to)) = self.transfers.remove(&ticket) else {
+            return cx.fail(format!("transfer {ticket} is answered twice"));
+        };
+        match outcome {
+            Outcome::Done(ballot) if ballot.node != self.id(to) => {
+                cx.fail(format!("{ballot:?} leads, and not node {to}, which was named"));
+            }
+            Outcome::Done(_) => cx.mark("transferred"),
+            Outcome::Kept => cx.mark("transfer given up"),
+            Outcome::Elsewhere(_) | Outcome::Nobody => cx.mark("transfer went astray"),
+        }
     }
 
     /// What a node was told is committed, against what every other was told.
@@ -160,7 +214,11 @@ impl System for Voters {
     }
 
     fn boot(&self, node: usize) -> Log {
-        Log::new(self.timing, node as u8 * 40)
+        let log = Log::new(self.timing, node as u8 * 40);
+        match self.alive_within_us {
+            Some(within_us) => log.watched(within_us),
+            None => log,
+        }
     }
 
     fn ops(&self, rng: &mut Rng, active: SimTime) -> Vec<(SimTime, usize, Act)> {
@@ -185,16 +243,28 @@ impl System for Voters {
         let command = match act {
             Act::Write => Command::Propose { ticket, data: vec![Bytes::from(ticket.to_string())] },
             Act::Read { by_lease } => {
-                self.reads.insert(ticket, self.acknowledged);
+                // Where clocks lie, so may a leader that trusts its own.
+                let least = if by_lease && !self.true_clocks { 0 } else { self.acknowledged };
+                self.reads.insert(ticket, least);
                 Command::Read { ticket, by_lease }
             }
             Act::HandOver => Command::HandOver { to: None },
+            Act::Transfer(to) => {
+                if cx.view().running(node) {
+                    self.transfers.insert(ticket, (node, to));
+                }
+                Command::Transfer { ticket, to: self.id(to) }
+            }
+            Act::Alive => Command::Alive,
             Act::Change(wanted) => {
                 let Some(log) = cx.view().machine(node) else { return };
+                let wanted: Vec<usize> =
+                    wanted.into_iter().filter(|node| !self.absent.contains(node)).collect();
                 let voters = self.step_towards(log, &wanted);
                 Command::Change { ticket, members: self.members(&voters) }
             }
             Act::Compact => {
+                self.drop_records(node, cx);
                 Command::Compact { index: self.applied[node], data: Bytes::from(vec![7; 1000]) }
             }
         };
@@ -214,8 +284,18 @@ impl System for Voters {
                     cx.fail(format!("a read sees {index}, {least} had been acknowledged"));
                 }
             }
-            Event::Leading(_) => cx.mark("leading"),
-            Event::Stopped(_) => cx.mark("stopped"),
+            Event::Leading(ballot) => {
+                self.believes[node] = Some(ballot);
+                cx.mark("leading");
+            }
+            Event::Stopped(_) => {
+                self.believes[node] = None;
+                let view = cx.view();
+                if view.durable(node) < view.log(node).len() {
+                    cx.mark("told before the disk");
+                }
+                cx.mark("stopped");
+            }
             Event::Following(_) => cx.mark("following"),
             Event::Restore(snapshot) => {
                 if snapshot.at.index > self.applied[node] {
@@ -223,12 +303,18 @@ impl System for Voters {
                 }
                 self.applied[node] = self.applied[node].max(snapshot.at.index);
             }
-            Event::Refused { .. } => cx.mark("refused"),
+            Event::Transferred { ticket, outcome } => self.transferred(ticket, outcome, cx),
+            Event::Refused { ticket, .. } => {
+                self.transfers.remove(&ticket);
+                cx.mark("refused");
+            }
         }
     }
 
     fn crashed(&mut self, node: usize, _: Loss, _: &mut HostCx<'_, Self>) {
         self.applied[node] = 0;
+        self.believes[node] = None;
+        self.transfers.retain(|_, (asked, _)| *asked != node);
     }
 
     fn restarted(&mut self, node: usize, cx: &mut HostCx<'_, Self>) {
@@ -241,14 +327,26 @@ impl System for Voters {
 
     fn invariant(&mut self, _: usize, view: &View<'_, Self>) -> Result<(), String> {
         let leaders = Self::leaders(view);
-        if self.true_clocks && leaders.len() > 1 {
-            return Err(format!("two lead: {leaders:?}"));
+        if leaders.len() > 1 {
+            if self.true_clocks {
+                return Err(format!("two lead: {leaders:?}"));
+            }
+            view.mark("two lead");
+        }
+        if self.prompt && self.believes.iter().flatten().count() > 1 {
+            return Err(format!("two were told that they lead: {:?}", self.believes));
         }
         if self.must_lead_at.is_some_and(|at| at <= view.now()) {
             self.must_lead_at = None;
             if leaders.is_empty() {
                 return Err("nobody leads, although somebody could".to_owned());
             }
+        }
+        let due = |(at, _): &(SimTime, usize)| *at <= view.now();
+        if let Some((_, but)) = self.must_lead_elsewhere.pop_if(|next| due(next))
+            && !leaders.iter().any(|(node, _)| *node != but)
+        {
+            return Err(format!("{leaders:?} lead, although another than {but} could"));
         }
         if self.steady.is_some_and(|since| since <= view.now()) && view.healed().is_none() {
             let highest = view.machines().map(|(_, log)| log.promised()).max();
@@ -263,9 +361,14 @@ impl System for Voters {
     fn converged(&mut self, view: &View<'_, Self>) -> Result<(), String> {
         let leaders = Self::leaders(view);
         let [(leader, _)] = leaders[..] else { return Err(format!("{leaders:?} lead")) };
+        if let Some((ticket, (node, to))) = self.transfers.first_key_value() {
+            return Err(format!("transfer {ticket} from {node} to {to} was not answered"));
+        }
         let Some(log) = view.machine(leader) else { return Err("the leader is down".to_owned()) };
         for id in log.members().all() {
-            let Some(node) = view.index(id) else { continue };
+            let Some(node) = view.index(id).filter(|node| !self.absent.contains(node)) else {
+                continue;
+            };
             let Some(member) = view.machine(node) else { return Err(format!("{node} is down")) };
             if member.commit() != log.last().index || member.last() != log.last() {
                 return Err(format!("node {node} has {} of {:?}", member.commit(), log.last()));
@@ -274,10 +377,71 @@ impl System for Voters {
         Ok(())
     }
 
+    fn describe(&self, node: usize, view: &View<'_, Self>) -> Vec<(&'static str, String)> {
+        let Some(log) = view.machine(node) else { return Vec::new() };
+        let short = |ballot: Ballot| short(ballot, view);
+        let Position { ballot, index } = log.last();
+        let (written, durable) = (view.log(node).len(), view.durable(node));
+        let leads = log.leads(view.monotonic(node)).map_or_else(|| "no".to_owned(), short);
+        vec![
+            ("leads", leads),
+            ("leader", log.leader().map_or_else(|| "none known".to_owned(), short)),
+            ("promised", short(log.promised())),
+            ("last", format!("{index}, of {}", short(ballot))),
+            ("commit", log.commit().to_string()),
+            ("log", format!("{durable} of {written} records durable")),
+            ("members", names(log.members(), view)),
+        ]
+    }
+
+    /// A group that keeps a quorum of those it began with does without one that never comes, unless
+    /// that one may be who must lead.
+    fn leave_out(&mut self, node: usize) -> bool {
+        let gone = self.absent.iter().chain([&node]).filter(|node| **node < self.voting).count();
+        if gone > (self.voting - 1) / 2 || self.must_lead_at.is_some() {
+            return false;
+        }
+        self.absent.insert(node);
+        true
+    }
+
+    fn simpler(&self, act: &Act) -> Vec<Act> {
+        match act {
+            Act::Change(wanted) if wanted.len() > 1 => (0..wanted.len())
+                .map(|at| {
+                    let mut fewer = wanted.clone();
+                    fewer.remove(at);
+                    Act::Change(fewer)
+                })
+                .collect(),
+            Act::Read { by_lease: true } => vec![Act::Read { by_lease: false }],
+            _ => Vec::new(),
+        }
+    }
+
     fn size(&self, message: &Message) -> usize {
         match message {
             Message::Append { entries, .. } => 100 + 60 * entries.len(),
             _ => 100,
         }
     }
+}
+
+/// A ballot in short: its number and whose it is.
+fn short(ballot: Ballot, view: &View<'_, Voters>) -> String {
+    match view.index(ballot.node) {
+        Some(node) if ballot != Ballot::ZERO => format!("{}.{node}", ballot.number),
+        _ => "none".to_owned(),
+    }
+}
+
+fn names(members: &Members, view: &View<'_, Voters>) -> String {
+    let mut text = String::new();
+    for id in members.all() {
+        let node = view.index(id).map_or_else(|| format!("{id:?}"), |node| node.to_string());
+        let witness = if members.witnesses.contains(&id) { ":witness" } else { "" };
+        let learner = if members.learners.contains(&id) { ":learner" } else { "" };
+        let _ = write!(text, "{node}{witness}{learner} ");
+    }
+    text.trim_end().to_owned()
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quorate_core::entry::Entry;
 use quorate_core::identity::Identity;
 use quorate_core::machine::{Input, NodeId};
-use quorate_core::node::{Command, Contact, Message, Node};
+use quorate_core::node::{Command, Contact, Message, Node, Record};
 use quorate_core::quorum::nostr::SecretKey;
 use quorate_core::quorum::report::{Report, Status};
 use quorate_core::quorum::signal::{Action, Artifact, Genesis, Proposal, Signal, Version};
@@ -65,7 +65,8 @@ pub fn all() -> Vec<Seed> {
     for record in meeting.hosts.iter().flat_map(|host| host.log.values()) {
         let mut bytes = Vec::new();
         Codec::<Node>::encode_record(&NodeCodec, record, &mut bytes);
-        let kind = format!("{:?}", record.body).to_ascii_lowercase();
+        let Record::Store(stored) = record else { continue };
+        let kind = format!("{:?}", stored.body).to_ascii_lowercase();
         let kind = kind.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
         kept.keep("record", kind, bytes);
         if let Some(Ok(entry)) = record.entry().map(Entry::decode) {

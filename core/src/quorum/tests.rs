@@ -75,6 +75,9 @@ impl Effects<Quorum> for Sink {
     fn emit(&mut self, event: Event) {
         self.events.push(event);
     }
+    fn emit_now(&mut self, event: Event) {
+        self.emit(event);
+    }
 }
 
 struct Host {

@@ -41,6 +41,9 @@ impl Effects<Quorum> for Sink {
     fn emit(&mut self, event: Event) {
         self.1.push(event);
     }
+    fn emit_now(&mut self, event: Event) {
+        self.emit(event);
+    }
 }
 
 fn node(n: u8) -> Identity {
