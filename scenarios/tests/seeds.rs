@@ -46,4 +46,8 @@ scenarios! {
     a_fifth_lost crashes all_restart slow_disk stalled_disk hung_leader transfers witness far_behind
     drift_within drift_beyond voters_change_cut voters_change untrue_clocks bound_voter slow_leader
     old_entries two_changes
+
+    fleet three_of_five two_then_three wrong_network bad_hash restarts split_hashes replays
+    bad_carriers parted two_faced forged_reports lost_reports broken_release broken_again
+    taken_back heirs deadline clocks
 }
