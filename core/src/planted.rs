@@ -121,6 +121,9 @@ mod list {
         quorum_of_old_members in election: "promises are counted among the members of the candidate's log, not of the one it took over"
         stopped_behind_the_disk in election: "that a leader is none any more is told once its disk has caught up"
         released_too_early in election: "a leader releases its voters while its lease still runs"
+        stalled_disk_keeps_the_lead in election: "a leader whose disk hangs goes on leading, and answers nobody"
+        hung_leader_stays in election: "a leader whose application says nothing goes on leading"
+        any_leader_is_the_named_one in election: "a transfer counts as done whoever leads then"
         ballot_used_again in election: "a candidate campaigns with the number that it last promised"
         half_is_a_quorum in election: "half of the voters count as a quorum"
         appended_before_durable in log_replication: "a follower answers an append before it is durable"
@@ -129,6 +132,8 @@ mod list {
         last_append_not_repeated in log_replication: "a lost append is only noticed by the next one"
         position_not_compared in log_replication: "entries are appended whatever stands before them"
         read_before_its_own_entry in log_replication: "a new leader answers reads before it knows what was committed"
+        checkpoint_without_tail in log_replication: "a snapshot's record leaves out the entries after it, and those before are dropped with what held them"
+        checkpoint_without_promise in log_replication: "a snapshot's record leaves out the ballot that was promised"
         snapshot_keeps_the_tail in log_replication: "a snapshot is taken, and entries that contradict it stay"
     }
 }

@@ -8,7 +8,7 @@ use quorate_sim::{
 use crate::catalogue::{Named, scenarios};
 use crate::voters::{Act, Voters};
 
-pub(crate) static SCENARIOS: [Named; 13] = scenarios! { "voters";
+pub(crate) static SCENARIOS: [Named; 21] = scenarios! { "voters";
     voters "everything at once among three or five voters" ["stopped", "write acknowledged", "read", "snapshot taken"];
     leader_cut "whoever leads is cut off, again and again" ["leading", "stopped", "write acknowledged"];
     quorum_loss "all reach only a hub that does not lead" ["leading", "stopped"];
@@ -21,6 +21,14 @@ pub(crate) static SCENARIOS: [Named; 13] = scenarios! { "voters";
     crashes "voters die with writes pending, and the leader is cut off" ["leading", "write acknowledged"];
     all_restart "every voter dies at once" ["leading", "write acknowledged"];
     slow_disk "the disk of whoever leads hangs, and then the node is cut off" ["stopped", "write acknowledged", "told before the disk"];
+    stalled_disk "the disk of whoever leads hangs, and nothing else is wrong" ["stopped", "write acknowledged"];
+    hung_leader "the application of whoever leads says nothing any more" ["stopped", "write acknowledged"];
+    transfers "the lead is handed to a named node, which may be cut off or dead" ["transferred", "transfer given up", "write acknowledged"];
+    witness "of two nodes with data one is dead, and then the other; the third keeps none" ["leading", "write acknowledged"];
+    far_behind "a node misses so much that it needs a snapshot, and then the leader is cut off" ["snapshot taken", "write acknowledged"];
+    drift_within "clocks differ in rate by as much as they may, and leaders are cut off" ["leading", "stopped", "read"];
+    drift_beyond "clocks differ by more than that: two may lead, and what is committed stays" ["two lead", "write acknowledged"];
+    voters_change_cut "voters come and go while leaders are cut off in every way" ["members changed", "stopped", "write acknowledged"];
     voters_change "voters come and go under all of this" ["write acknowledged", "members changed"];
 };
 
@@ -204,6 +212,179 @@ fn slow_disk(seed: u64) -> (Voters, Plan<Act>) {
     }
     let mut voters = Voters::new(nodes);
     voters.ops = 300;
+    (voters, plan)
+}
+
+/// Nothing but the disk of one node hangs, for some seconds: meanwhile another leads.
+fn stalled_disk(seed: u64) -> (Voters, Plan<Act>) {
+    let nodes = 3 + 2 * (seed % 2) as usize;
+    let (mut plan, mut voters) = (calm(20), Voters::new(nodes));
+    for round in 0..3 {
+        let (mut rng, node) = drawn(seed * 8 + round, nodes as u64);
+        let at = 2_000 + round * 6_000 + rng.below(500);
+        let hangs = Fault::SlowDisk { node, factor: 100_000, lasts_us: ms(3_800) };
+        plan = plan.fault(SimTime::ms(at), hangs);
+        // A sync that began while it was slow ends after seconds, or minutes: the process is
+        // A sync that began meanwhile hangs for minutes: the process is restarted.
+        let again = Fault::crash(node).lasting(ms(100));
+        plan = plan.fault(SimTime::ms(at + 4_000), again);
+        voters.must_lead_elsewhere.push((SimTime::ms(at + 3_500), node));
+    }
+    voters.must_lead_elsewhere.reverse();
+    voters.ops = 400;
+    (voters, plan)
+}
+
+/// Applications say that they live, but for one at a time.
+fn hung_leader(seed: u64) -> (Voters, Plan<Act>) {
+    let nodes = 3 + 2 * (seed % 2) as usize;
+    let (mut plan, mut voters) = (calm(20), Voters::new(nodes));
+    voters.alive_within_us = Some(ms(400));
+    let mut hangs = Vec::new();
+    for round in 0..4 {
+        let (mut rng, node) = drawn(seed * 8 + round, nodes as u64);
+        let at = 2_000 + round * 4_500 + rng.below(500);
+        hangs.push((node, at..at + 2_500));
+        voters.must_lead_elsewhere.push((SimTime::ms(at + 2_000), node));
+    }
+    voters.must_lead_elsewhere.reverse();
+    for at in (0..22_000).step_by(100) {
+        let hung = |node| hangs.iter().any(|(hung, while_)| *hung == node && while_.contains(&at));
+        for node in (0..nodes).filter(|node| !hung(*node)) {
+            plan = plan.op(SimTime::ms(at), node, Act::Alive);
+        }
+    }
+    (voters, plan)
+}
+
+fn transfers(seed: u64) -> (Voters, Plan<Act>) {
+    let nodes = 3 + 2 * (seed % 2) as usize;
+    let mut plan = calm(20);
+    let mut rng = Rng::stream(seed, "transfers", 0);
+    for round in 0..16 {
+        let (at, to) = (1_500 + round * 1_100 + rng.below(300), rng.below(nodes as u64) as usize);
+        for node in 0..nodes {
+            plan = plan.op(SimTime::ms(at), node, Act::Transfer(to));
+        }
+        let soon = SimTime::ms(at - 60 + rng.below(80));
+        plan = match rng.below(4) {
+            0 => plan.fault(soon, Fault::crash(to).lasting(ms(300))),
+            1 => plan.fault(soon, Fault::split(&[to], &others(nodes, to)).lasting(ms(300))),
+            2 => plan.fault(soon, Fault::one_way(&others(nodes, to), &[to]).lasting(ms(300))),
+            _ => plan,
+        };
+    }
+    let mut voters = Voters::new(nodes);
+    voters.ops = 200;
+    (voters, plan)
+}
+
+/// A witness lets one node with data go on alone; what only these two know, no other may lead over.
+fn witness(seed: u64) -> (Voters, Plan<Act>) {
+    let mut rng = Rng::stream(seed, "witness", 0);
+    let witness = rng.below(3) as usize;
+    let mut data = others(3, witness);
+    rng.shuffle(&mut data);
+    let mut plan = calm(20);
+    for round in 0..4 {
+        let at = 2_000 + round * 4_000;
+        let dead = data[round as usize % 2];
+        plan = plan.fault(SimTime::ms(at), Fault::crash(dead).lasting(ms(3_000)));
+        // The other dies soon after the first is back, perhaps before it has caught up.
+        if round % 2 == 1 {
+            let other = data[(round as usize + 1) % 2];
+            let soon = SimTime::ms(at + 3_000 + rng.below(60));
+            plan = plan.fault(soon, Fault::crash(other).lasting(ms(300 + rng.below(400))));
+        }
+    }
+    let mut voters = Voters::new(3);
+    voters.witnesses = vec![witness];
+    voters.must_lead_at = Some(SimTime::ms(4_500));
+    voters.ops = 300;
+    (voters, plan)
+}
+
+fn far_behind(seed: u64) -> (Voters, Plan<Act>) {
+    let nodes = 3 + 2 * (seed % 2) as usize;
+    let mut plan = calm(22);
+    for round in 0..3 {
+        let (mut rng, behind) = drawn(seed * 8 + round, nodes as u64);
+        let at = 1_000 + round * 7_000;
+        let away = Fault::split(&[behind], &others(nodes, behind)).lasting(secs(4));
+        plan = plan.fault(SimTime::ms(at), away);
+        for node in others(nodes, behind) {
+            plan = plan.op(SimTime::ms(at + 3_800), node, Act::Compact);
+        }
+        // Whoever leads is gone while the snapshot is on its way.
+        let (_, victim) = drawn(seed * 8 + round + 4, nodes as u64);
+        let when = SimTime::ms(at + 4_000 + rng.below(200));
+        let gone = Fault::crash(victim).lasting(ms(200 + rng.below(1_500)));
+        plan = plan.fault(when, gone);
+    }
+    let mut voters = Voters::new(nodes);
+    voters.ops = 300;
+    (voters, plan)
+}
+
+/// Every clock runs off by as much as `ppm` at most, and leaders are cut off.
+fn drifting(seed: u64, ppm: i32) -> (Voters, Plan<Act>) {
+    let (voters, mut plan) = leader_cut(seed);
+    let mut rng = Rng::stream(seed, "drift", 0);
+    for node in 0..3 + 2 * (seed % 2) as usize {
+        let monotonic_ppm = if rng.chance(Ratio::new(1, 2)) { ppm } else { -ppm };
+        let drift = Fault::Drift { node, wall_ppm: 0, monotonic_ppm, lasts_us: secs(30) };
+        plan = plan.fault(SimTime::ms(100), drift);
+    }
+    (voters, plan)
+}
+
+/// A rate 2.4 % too high and one 2.4 % too low: 5 % between them.
+fn drift_within(seed: u64) -> (Voters, Plan<Act>) {
+    drifting(seed, 24_300)
+}
+
+/// A clock that runs two and a half times as fast as another.
+fn drift_beyond(seed: u64) -> (Voters, Plan<Act>) {
+    let (mut voters, plan) = drifting(seed, 430_000);
+    voters.true_clocks = false;
+    voters.prompt = false;
+    (voters, plan)
+}
+
+/// Members change while the leader is cut off, deaf, mute, or all but a hub is.
+fn voters_change_cut(seed: u64) -> (Voters, Plan<Act>) {
+    let nodes = 5;
+    let mut plan = calm(24);
+    let mut rng = Rng::stream(seed, "change and cut", 0);
+    for round in 0..7 {
+        let (_, victim) = drawn(seed * 8 + round, nodes as u64);
+        let rest = others(nodes, victim);
+        let spokes: Vec<(usize, usize)> = rest
+            .iter()
+            .flat_map(|a| rest.iter().map(move |b| (*a, *b)))
+            .filter(|(a, b)| a < b)
+            .collect();
+        let cut = match rng.below(5) {
+            0 => Fault::split(&[victim], &rest),
+            1 => Fault::one_way(&rest, &[victim]),
+            2 => Fault::one_way(&[victim], &rest),
+            3 => Fault::cut_pairs(&spokes),
+            _ => Fault::cut_pairs(&[(victim, rest[0]), (rest[1], rest[2])]),
+        };
+        let at = 2_000 + round * 3_000;
+        plan = plan.fault(SimTime::ms(at + rng.below(400)), cut.lasting(ms(1_800)));
+        for step in 0..4 {
+            let mut all: Vec<usize> = (0..nodes).collect();
+            rng.shuffle(&mut all);
+            all.truncate(3 + rng.below(3) as usize);
+            for node in 0..nodes {
+                let when = SimTime::ms(at + step * 200);
+                plan = plan.op(when, node, Act::Change(all.clone()));
+            }
+        }
+    }
+    let mut voters = Voters::new(nodes);
+    voters.voting = 3;
     (voters, plan)
 }
 

@@ -1,12 +1,14 @@
 //! Who leads: asking, preparing, taking over what the promises bring.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
 
 use rand_core::Rng;
 
-use super::message::{Ballot, Entry, Message, Position, Record};
+use super::message::{Ballot, Message, Position, Record};
+use super::page::Page;
 use super::replication::Leading;
 use super::{Bound, Event, Log, Role, Step};
 use crate::machine::{NodeId, Time};
@@ -36,7 +38,7 @@ pub(super) struct Preparing {
 struct Promise {
     last: Position,
     after: u64,
-    tail: Vec<Entry>,
+    tail: Page,
 }
 
 impl Log {
@@ -51,7 +53,11 @@ impl Log {
 
     /// Campaigns some time after a leader should have been heard; never, if it may not lead.
     pub(super) fn schedule_campaign(&mut self, step: &Step<'_>) {
-        let may = self.entries.members().leads(&step.cx.me);
+        let version = self.entries.members_version();
+        if self.may_lead.0 != version {
+            self.may_lead = (version, self.entries.members().leads(&step.cx.me));
+        }
+        let may = self.may_lead.1;
         let wait_us = self.timing.election_us + self.timing.heartbeat_us + self.patience_us;
         self.campaign_at = may.then(|| step.cx.now.after_us(wait_us));
     }
@@ -84,7 +90,12 @@ impl Log {
     pub(super) fn tick(&mut self, step: &mut Step<'_>) {
         let now = step.cx.now;
         match &self.role {
-            Role::Following if self.campaign_at.is_some_and(|at| at <= now) => self.ask(step),
+            Role::Following if self.campaign_at.is_some_and(|at| at <= now) => {
+                match self.alive(now) {
+                    true => self.ask(step),
+                    false => self.schedule_campaign(step),
+                }
+            }
             Role::Asking(asking) if asking.until <= now => self.give_up(step),
             Role::Preparing(preparing) if preparing.until <= now => self.give_up(step),
             Role::Leading(leading) if leading.heartbeat_at <= now => self.heartbeat(step),
@@ -174,10 +185,11 @@ impl Log {
         });
         let (last, commit) = (self.entries.last(), self.commit);
         for peer in self.other_voters(step.cx.me) {
+            let released = released.map(Box::new);
             step.fx.send(peer, Message::Prepare { ballot, last, commit, released });
         }
         // Its own promise counts once it is durable, as everybody's.
-        let promise = Message::Promise { ballot, last, after: last.index, tail: Vec::new() };
+        let promise = Message::Promise { ballot, last, after: last.index, tail: Page::EMPTY };
         step.fx.send(step.cx.me, promise);
     }
 
@@ -207,7 +219,7 @@ impl Log {
         let after = if self.entries.holds(last) { last.index } else { commit };
         let more = mine > last && after >= self.entries.base().index;
         let blank = self.entries.members().witnesses.contains(&step.cx.me);
-        let tail = if more && !blank { self.entries.page(after, false) } else { Vec::new() };
+        let tail = if more && !blank { self.entries.page(after, false) } else { Page::EMPTY };
         step.fx.send(from, Message::Promise { ballot, last: mine, after, tail });
     }
 
@@ -230,7 +242,7 @@ impl Log {
         ballot: Ballot,
         last: Position,
         after: u64,
-        tail: Vec<Entry>,
+        tail: Page,
     ) {
         let Role::Preparing(preparing) = &mut self.role else { return };
         if preparing.ballot != ballot {
@@ -285,6 +297,7 @@ impl Log {
         preparing.best = None;
         let (ballot, released) = (preparing.ballot, preparing.released);
         for peer in voters.iter().filter(|peer| !preparing.promises.contains_key(peer)) {
+            let released = released.map(Box::new);
             step.fx.send(*peer, Message::Prepare { ballot, last, commit, released });
         }
         if may {
@@ -313,7 +326,7 @@ impl Log {
         from: NodeId,
         ballot: Ballot,
         after: u64,
-        entries: Vec<Entry>,
+        entries: Page,
     ) {
         let election_us = self.timing.election_us;
         let Role::Preparing(preparing) = &mut self.role else { return };
@@ -363,6 +376,7 @@ impl Log {
         let Role::Preparing(preparing) = &self.role else { return };
         let ballot = preparing.ballot;
         self.leader = Some(ballot);
+        self.led_by(step, ballot);
         self.incoming = None;
         // So long it may take until a quorum answers its first append; it leads only from then on.
         let lease_until = step.cx.now.after_us(self.timing.election_us);
@@ -385,6 +399,7 @@ impl Log {
         if leader.is_some() && leader != self.leader {
             self.leader = leader;
             step.fx.emit(Event::Following(leader.unwrap_or(Ballot::ZERO)));
+            self.led_by(step, leader.unwrap_or(Ballot::ZERO));
         } else if leader.is_none() {
             self.leader = None;
         }
@@ -396,6 +411,7 @@ impl Log {
     /// The leader has stepped down and named this node.
     pub(super) fn take_over(&mut self, step: &mut Step<'_>, from: NodeId, ballot: Ballot) {
         let may = self.entries.members().leads(&step.cx.me);
+        let may = may && self.alive(step.cx.now);
         if !may || self.leader != Some(ballot) || ballot.node != from {
             return;
         }

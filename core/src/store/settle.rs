@@ -246,11 +246,11 @@ impl Store {
         queue: &mut VecDeque<Incoming>,
         out: &mut Vec<Outcome>,
     ) {
-        let admitted = |noted: &Noted| match noted {
-            Noted::Admitted(node) => Some(*node),
+        let moved = |noted: &Noted| match noted {
+            Noted::Moved(node) => Some(*node),
             Noted::Nothing | Noted::Recount => None,
         };
-        self.members_moved(noted.iter().filter_map(admitted).collect(), queue, out);
+        self.members_moved(noted.iter().filter_map(moved).collect(), queue, out);
         if noted.contains(&Noted::Recount) {
             self.recount_members(queue, out);
         }
