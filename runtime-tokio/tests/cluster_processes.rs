@@ -287,7 +287,6 @@ async fn without_a_quorum_every_command_says_why_and_a_restart_keeps_all() {
         &["reg", "put", "k", "v", "--timeout", "300ms"][..],
         &["reg", "get", "kept", "--timeout", "300ms"],
         &["reg", "list", "--timeout", "300ms"],
-        &["cluster", "remove", &ben.id[..12], "--timeout", "300ms"],
         &["stepdown", "once", "--timeout", "300ms"],
     ] {
         let said = ada.refusal(args, 5);

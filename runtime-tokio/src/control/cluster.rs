@@ -12,7 +12,7 @@ use quorate_runtime_tokio::node::cluster::{
 
 use super::execute::{Hosted, Replies, resolve, send};
 use super::protocol::cluster::{
-    Answer, Ask, ChangeDoc, ClusterDoc, GivenDoc, KeyDoc, TargetDoc, TxnDoc,
+    Answer, Ask, ChangeDoc, ClusterDoc, FenceDoc, GivenDoc, KeyDoc, TargetDoc, TxnDoc,
 };
 use super::protocol::{Blob, Code, Failure, Reply};
 
@@ -53,8 +53,8 @@ pub(super) async fn stream(
 async fn one(hosted: &Hosted, timeout: Duration, ask: Ask) -> Result<Answer, Failure> {
     let cluster = hosted.node.cluster().with_timeout(timeout);
     let me = hosted.node.id();
-    let subject = subject(&ask);
-    let failed = |error: ClusterError| failure(me, &subject, &error);
+    let (subject, fence) = (subject(&ask), fence(&ask).cloned());
+    let failed = |error: ClusterError| failure(me, &subject, fence.as_ref(), &error);
     match ask {
         Ask::Init => {
             let cluster = cluster.init().await.map_err(failed)?;
@@ -238,7 +238,7 @@ impl Stream<'_> {
     }
 
     fn failed(&self, error: &ClusterError) -> Failure {
-        failure(self.me, "", error)
+        failure(self.me, "", None, error)
     }
 
     /// Sends at most so many keys, and returns the revision of the first page.
@@ -319,7 +319,23 @@ impl Stream<'_> {
                 let list = List { prefix: prefix.0.clone().into(), ..List::default() };
                 self.keys(list, u64::MAX, Read::Linearizable, now).await.map(Some)
             }
-            TargetDoc::Name(_) | TargetDoc::Names(_) => Ok(None),
+            TargetDoc::Name(name) => {
+                let query = Query::Name { name: name.0.clone().into() };
+                let asked = Request::Query { query, read: Read::Linearizable };
+                match self.cluster.request(asked).await {
+                    Ok(registry::Reply::Name { revision, name: view }) => {
+                        let (name, holder) = (name.clone(), view.holder.map(Into::into));
+                        let held = ChangeDoc::Name { revision, name, holder };
+                        self.send(Answer::Change(held)).await?;
+                        Ok(Some(revision))
+                    }
+                    Ok(_) => Err(other_answer()),
+                    // Nobody holds it or waits for it; what changes from now on is told.
+                    Err(ClusterError::Refused(Error::Refused(Refusal::UnknownName))) => Ok(None),
+                    Err(error) => Err(self.failed(&error)),
+                }
+            }
+            TargetDoc::Names(_) => Ok(None),
         }
     }
 }
@@ -342,8 +358,19 @@ fn subject(ask: &Ask) -> String {
     }
 }
 
+/// The grant under which something is to be written.
+fn fence(ask: &Ask) -> Option<&FenceDoc> {
+    match ask {
+        Ask::Put { given: GivenDoc { fence, .. }, .. }
+        | Ask::Delete { given: GivenDoc { fence, .. }, .. }
+        | Ask::Cas { fence, .. }
+        | Ask::Txn(TxnDoc { fence, .. }) => fence.as_ref(),
+        _ => None,
+    }
+}
+
 /// The exit code and sentence of an error.
-fn failure(me: NodeId, subject: &str, error: &ClusterError) -> Failure {
+fn failure(me: NodeId, subject: &str, fence: Option<&FenceDoc>, error: &ClusterError) -> Failure {
     let error = match error {
         ClusterError::Refused(error) => error,
         ClusterError::Stopped => return Failure::new(Code::Unreachable, error.to_string()),
@@ -354,7 +381,7 @@ fn failure(me: NodeId, subject: &str, error: &ClusterError) -> Failure {
         }
     };
     match error {
-        Error::Refused(refusal) => refused(subject, *refusal),
+        Error::Refused(refusal) => refused(subject, fence, *refusal),
         Error::Unavailable { leader, reachable, unreachable } => {
             unavailable(me, *leader, reachable, unreachable)
         }
@@ -399,7 +426,7 @@ fn failure(me: NodeId, subject: &str, error: &ClusterError) -> Failure {
 }
 
 /// What the registry refused.
-fn refused(subject: &str, refusal: Refusal) -> Failure {
+fn refused(subject: &str, fence: Option<&FenceDoc>, refusal: Refusal) -> Failure {
     let code = match refusal {
         Refusal::StaleRevision { .. } | Refusal::StaleToken { .. } => Code::Stale,
         Refusal::UnknownName | Refusal::UnknownLease => Code::NotFound,
@@ -429,7 +456,13 @@ fn refused(subject: &str, refusal: Refusal) -> Failure {
             Failure::new(code, message).with("current", current)
         }
         Refusal::StaleToken { current } => {
-            Failure::new(code, refusal.to_string()).with("current", current)
+            let fence = fence.map(|fence| String::from_utf8_lossy(&fence.name.0));
+            let name = fence.as_deref().unwrap_or(subject);
+            let message = match current {
+                Some(current) => format!("the token of `{name}` is old: the holder's is {current}"),
+                None => format!("the token of `{name}` is old: nobody holds it now"),
+            };
+            Failure::new(code, message).with("current", current)
         }
         Refusal::UnknownName => {
             Failure::new(code, format!("nobody holds `{subject}`, and nobody waits for it"))

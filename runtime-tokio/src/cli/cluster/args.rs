@@ -74,8 +74,7 @@ pub(in crate::cli) struct Leader {
     /// How long others wait for this process after it was last heard of
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) ttl: Duration,
-    /// How long the command may take to end after SIGTERM, at most; within the time that is left it
-    /// is killed anyway
+    /// How long the command may take to end after SIGTERM; less, if others may hold the name sooner
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(super) grace: Duration,
     /// Run this while leading: everything after it. QUORATE_NAME, QUORATE_TOKEN and QUORATE_LEASE are
@@ -94,8 +93,7 @@ pub(in crate::cli) struct Lock {
     /// Wait for the lock so long
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(super) wait: Duration,
-    /// How long the command may take to end after SIGTERM, at most; within the time that is left it
-    /// is killed anyway
+    /// How long the command may take to end after SIGTERM; less, if others may hold the name sooner
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(super) grace: Duration,
     /// Run while the lock is held. QUORATE_NAME, QUORATE_TOKEN and QUORATE_LEASE are in its

@@ -216,7 +216,13 @@ async fn obtain(
 ) -> Result<Result<Hold, Signal>, Failure> {
     let patience = wait.map(|wait| Instant::now() + wait);
     loop {
-        let (candidacy, before) = match campaign(data, wanted.clone()).await? {
+        let stand = tokio::select! {
+            biased;
+            // What was asked for meanwhile ends with its lease.
+            signal = signals.end() => return Ok(Err(signal)),
+            stand = campaign(data, wanted.clone()) => stand?,
+        };
+        let (candidacy, before) = match stand {
             Stand::Held(hold) => return Ok(Ok(hold)),
             Stand::Queued(candidacy, before) => (candidacy, before),
         };

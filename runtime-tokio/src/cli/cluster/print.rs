@@ -111,7 +111,8 @@ fn outcome(out: &mut impl Write, outcome: &OutcomeDoc) -> io::Result<()> {
 
 fn changed(out: &mut impl Write, change: &ChangeDoc) -> io::Result<()> {
     let mut one = |mark: char, revision: u64, key: &Blob, text: &str| {
-        writeln!(out, "{mark} {revision:>8}  {:<KEY_COLUMN$} {text}", line(key))
+        let row = format!("{mark} {revision:>8}  {:<KEY_COLUMN$} {text}", line(key));
+        writeln!(out, "{}", row.trim_end())
     };
     match change {
         ChangeDoc::Now(item) => one(' ', item.mod_revision, &item.key, &line(&item.value)),

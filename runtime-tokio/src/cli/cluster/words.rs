@@ -13,8 +13,8 @@ A condition is one of
     exists KEY             absent KEY
 with =, !=, < or >. A step is one of
     put KEY VALUE [LEASE]  delete KEY            get KEY
-Words are split as a shell splits them, so that `put 'my key' ''` is a step. Exit code 8 if a condition does
-not hold.
+Words are split as a shell splits them, so that `put 'my key' ''` is a step. Exit code 8 if a
+condition does not hold.
 
     quorate reg txn --if 'absent job' --then 'put job mine' --else 'get job'";
 
