@@ -440,6 +440,7 @@ impl Log {
         self.started = true;
         // Whom it answered in an earlier life it has forgotten: it waits as if it had just now.
         self.bound = Some(Bound { leader: None, since: step.cx.now });
+        bug!(restart_forgets_its_answers => self.bound = None);
         self.lives(step.cx.now);
         self.commit = self.commit.max(self.entries.base().index);
         self.told = self.told.max(self.entries.base().index);

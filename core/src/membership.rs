@@ -146,6 +146,7 @@ impl Membership {
             Act::Remove { node, height } => {
                 let Some(of) = self.members.get(&node).copied() else { return Noted::Nothing };
                 let lowers = of.limit.is_none_or(|limit| height < limit);
+                let lowers = lowers && !bug!(second_removal_ignored);
                 let moot = of.state == State::Removed && !lowers && author != node;
                 if moot || (author != node && by.depth >= of.depth) {
                     return Noted::Nothing;

@@ -25,13 +25,17 @@ pub struct Found {
     pub failure: Failure,
 }
 
-/// The scenarios that run the protocol of `bug`: those of voters have no stores, and those of meshes
-/// no voters.
+/// The scenarios that run the protocol of `bug`: those of voters have no stores, those of meshes no
+/// voters, and those of fleets neither.
 #[must_use]
 pub fn scenarios(bug: Bug) -> Vec<&'static str> {
     let protocol =
         ALL.iter().find(|(of, ..)| *of == bug).map_or("", |(_, _, protocol, _)| protocol);
-    let system = if matches!(protocol, "election" | "log_replication") { "voters" } else { "mesh" };
+    let system = match protocol {
+        "election" | "log_replication" => "voters",
+        "rollouts" => "fleet",
+        _ => "mesh",
+    };
     catalogue().filter(|scenario| scenario.system == system).map(|scenario| scenario.name).collect()
 }
 
@@ -56,7 +60,7 @@ pub fn hunt(bug: Bug, most: u64) -> Option<Found> {
     if again.is_some() {
         return again;
     }
-    let rounds = [10, 30, 100, 300, most].map(|seeds| most.min(seeds));
+    let rounds = [10, 30, 100, 300].into_iter().filter(|seeds| *seeds < most).chain([most]);
     rounds.into_iter().find_map(|seeds| {
         let found = scenarios(bug).into_iter().filter_map(|name| hunt_in(Some(bug), name, seeds));
         found.min_by_key(|found| found.seeds)

@@ -41,7 +41,12 @@ pub enum Act {
     Change(Vec<usize>),
     /// Compacts what was applied.
     Compact,
+    /// Proposes so many entries at once, each of a message of its own.
+    Big(u32),
 }
+
+/// The bytes of an entry of [`Act::Big`]: no message holds two.
+const BIG: usize = 600 * 1024;
 
 /// Voters under test.
 #[derive(Clone, Debug)]
@@ -185,7 +190,8 @@ impl Voters {
                             && entry.payload == Payload::Blank
                             && known.ballot == entry.ballot);
                     if !same {
-                        return cx.fail(format!("index {index} was {known:?}, and is {entry:?}"));
+                        let (was, is) = (brief(known, cx), brief(entry, cx));
+                        return cx.fail(format!("index {index} was {was}, and is {is}"));
                     }
                 }
             }
@@ -242,6 +248,14 @@ impl System for Voters {
         let ticket = self.tickets;
         let command = match act {
             Act::Write => Command::Propose { ticket, data: vec![Bytes::from(ticket.to_string())] },
+            Act::Big(count) => {
+                let data = |n: u32| {
+                    let mut data = format!("{ticket}.{n} ").into_bytes();
+                    data.resize(BIG, b' ');
+                    Bytes::from(data)
+                };
+                Command::Propose { ticket, data: (0..count).map(data).collect() }
+            }
             Act::Read { by_lease } => {
                 // Where clocks lie, so may a leader that trusts its own.
                 let least = if by_lease && !self.true_clocks { 0 } else { self.acknowledged };
@@ -414,6 +428,7 @@ impl System for Voters {
                     Act::Change(fewer)
                 })
                 .collect(),
+            Act::Big(count) if *count > 1 => vec![Act::Big(count - 1)],
             Act::Read { by_lease: true } => vec![Act::Read { by_lease: false }],
             _ => Vec::new(),
         }
@@ -444,4 +459,18 @@ fn names(members: &Members, view: &View<'_, Voters>) -> String {
         let _ = write!(text, "{node}{witness}{learner} ");
     }
     text.trim_end().to_owned()
+}
+
+/// An entry in a few words: data may be long.
+fn brief(entry: &Entry, cx: &HostCx<'_, Voters>) -> String {
+    let what = match &entry.payload {
+        Payload::Data(data) => {
+            let begin = data.iter().take(12).map(|byte| char::from(*byte)).collect::<String>();
+            format!("`{}`", begin.trim_end())
+        }
+        Payload::Members(members) => format!("members {}", names(members, &cx.view())),
+        Payload::Noop => "nothing".to_owned(),
+        Payload::Blank => "blank".to_owned(),
+    };
+    format!("{what} of ballot {}", short(entry.ballot, &cx.view()))
 }

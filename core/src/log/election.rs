@@ -220,7 +220,9 @@ impl Log {
         let more = mine > last && after >= self.entries.base().index;
         let blank = self.entries.members().witnesses.contains(&step.cx.me);
         let tail = if more && !blank { self.entries.page(after, false) } else { Page::EMPTY };
-        step.fx.send(from, Message::Promise { ballot, last: mine, after, tail });
+        let promise = Message::Promise { ballot, last: mine, after, tail };
+        bug!(promised_before_durable => return step.fx.send_now(from, promise));
+        step.fx.send(from, promise);
     }
 
     pub(super) fn refused(&mut self, step: &mut Step<'_>, ballot: Ballot, promised: Ballot) {

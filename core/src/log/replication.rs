@@ -376,10 +376,13 @@ impl Log {
     /// What a quorum holds durably is committed, if it is of this leader's own ballot.
     fn count(&mut self, step: &mut Step<'_>) {
         let Role::Leading(leading) = &self.role else { return };
-        let reached = leading.quorum_of(leading.durable, |follower| follower.matched);
+        let durable = leading.durable;
+        let mine =
+            if bug!(own_copy_counted_at_once) { self.entries.last_index() } else { durable };
+        let reached = leading.quorum_of(mine, |follower| follower.matched);
         let Some(index) = reached.filter(|index| *index > self.commit) else { return };
         // "Only log entries from the leader's current term are committed by counting replicas."
-        if index >= leading.first {
+        if index >= leading.first || bug!(older_ballots_counted) {
             self.commit = index;
             // Who is not a voter any more has led to the end of its own removal.
             let members = self.entries.members();
@@ -457,7 +460,7 @@ impl Log {
         };
         let settled = self.entries.members_since() <= self.commit && self.commit >= first;
         let sound = members.valid() && members.one_step_from(self.entries.members());
-        if !settled || !sound {
+        if !(settled || bug!(two_changes_at_once)) || !sound {
             return step.refuse(ticket, Refusal::BadChange);
         }
         let first = Position { ballot, index: self.entries.last_index() + 1 };

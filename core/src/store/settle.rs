@@ -297,6 +297,7 @@ impl Store {
         bug!(cut_leaves_heads => return);
         if self.chains.chain(number).held() >= *places.start() {
             let changed = self.dag.recount(number, places, &self.chains);
+            bug!(cuts_not_watched => return);
             out.extend(changed.into_iter().map(Outcome::Changed));
         }
         out.push(Outcome::Cut { author, cut });

@@ -214,6 +214,11 @@ impl Edge for NodeEdge {
         !self.blocked.contains(&peer)
     }
 
+    /// The operator gave that address: a newcomer may ask whoever answers there.
+    fn answered(&mut self, peer: NodeId) -> Option<Command> {
+        Some(Command::Trust(peer))
+    }
+
     fn corrupted(&mut self, _: Corrupted) {
         self.corrupted += 1;
     }

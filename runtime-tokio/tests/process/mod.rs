@@ -53,6 +53,13 @@ impl Done {
     }
 }
 
+impl Done {
+    /// It ended with `code` and said nothing: what there was to say was its command's to say.
+    pub(crate) fn ended_silently(self, code: i32) {
+        assert_eq!((self.code, &self.out[..], &self.err[..]), (code, "", ""));
+    }
+}
+
 /// A data directory, and the node that runs on it, if one does.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -151,6 +158,11 @@ impl Place {
     pub(crate) fn ended(&mut self) -> i32 {
         let up = self.up.as_mut().expect("a node that runs");
         up.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    /// Where the node listens.
+    pub(crate) fn listens(&self) -> String {
+        self.up.as_ref().expect("a node that runs").listens.clone()
     }
 
     /// The process of the node.
