@@ -1,16 +1,15 @@
 //! A cluster of whole nodes on simulated sockets: cut, healed, and without power.
 
-mod mesh;
-
 use std::time::Duration;
 
-use mesh::Mesh;
 use quorate_runtime_tokio::node::Node;
 use quorate_runtime_tokio::node::cluster::{
     Cluster, ClusterError, ClusterWatch, Error, Fence, Given, Happened, Read, Refusal, Role, Seat,
     Target, WatchUpdate,
 };
 use quorate_runtime_tokio::node::leadership::{Campaign, Loss};
+
+use crate::mesh::Mesh;
 
 /// More simulated time than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
