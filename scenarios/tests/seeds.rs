@@ -5,7 +5,7 @@ use quorate_scenarios::{catalogue, find};
 use quorate_sim::Options;
 
 /// Seeds of each scenario in an ordinary `cargo test`.
-const SEEDS: u64 = 120;
+const SEEDS: u64 = 40;
 
 #[allow(clippy::disallowed_methods, reason = "how many seeds, not what one does")]
 fn seeds() -> u64 {

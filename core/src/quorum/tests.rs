@@ -228,7 +228,9 @@ fn equal_times_are_broken_by_the_lowest_id_whatever_came_first() {
     let lowest = events.iter().map(|event| event.id).min().unwrap();
     for order in [[0, 1], [1, 0]] {
         let mut host = Host::new(config([]));
-        order.map(|n: usize| host.hear(&events[n]));
+        for n in order {
+            host.hear(&events[n]);
+        }
         let tally = &host.quorum.kept().tally;
         assert_eq!(tally.votes()[&key(1).public()].signal.event, lowest);
     }
