@@ -97,6 +97,10 @@ impl Effects<Node> for Sink {
     fn emit(&mut self, event: Event) {
         self.events.push_back(event);
     }
+
+    fn emit_now(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
 }
 
 impl Pair {

@@ -194,6 +194,18 @@ pub enum Event {
     Restore(Snapshot),
 }
 
+impl Event {
+    /// Whether it overtakes the disk: that a lead is over must be known before another begins, also
+    /// where a write hangs. That it begins is told the same way, so that the two never change places;
+    /// it reveals a ballot that a quorum has promised durably, this node among them, and nothing
+    /// else. A parent passes these on by [`Effects::emit_now`], and all others by
+    /// [`Effects::emit`].
+    #[must_use]
+    pub fn at_once(&self) -> bool {
+        matches!(self, Event::Leading(_) | Event::Stopped(_))
+    }
+}
+
 /// What a node is at the moment.
 #[derive(Clone, Debug)]
 enum Role {
@@ -245,6 +257,13 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
+    fn tell(&mut self, event: Event) {
+        match event.at_once() && !bug!(stopped_behind_the_disk) {
+            true => self.fx.emit_now(event),
+            false => self.fx.emit(event),
+        }
+    }
+
     fn refuse(&mut self, ticket: u64, refusal: Refusal) {
         self.fx.emit(Event::Refused { ticket, refusal });
     }

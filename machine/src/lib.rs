@@ -11,9 +11,10 @@
 //! lie beyond `cx.now`: a timer that fires for ever is a broken machine, and hosts assert it.
 //!
 //! **Durability is the default.** What [`Effects::send`] and [`Effects::emit`] carry leaves the host
-//! only once every record persisted before it is durable. Only [`Effects::send_now`] overtakes the
-//! disk, and may reveal nothing that a crash could still take back. There is no "wait until durable"
-//! call: a machine that must know sends a message to itself, which is held like any other.
+//! only once every record persisted before it is durable. Only [`Effects::send_now`] and
+//! [`Effects::emit_now`] overtake the disk, and may reveal nothing that a crash could still take
+//! back. There is no "wait until durable" call: a machine that must know sends a message to itself,
+//! which is held like any other.
 //!
 //! **No storage and no `Result`.** Recovery is [`Machine::restore`] of every record that was durable,
 //! in order, then [`Input::Start`]. A peer's bad input is an event, never a panic; a broken invariant
@@ -131,10 +132,19 @@ pub trait Effects<M: Machine> {
     fn send_now(&mut self, to: NodeId, message: M::Message);
     /// Tells the host or the parent; held like [`send`](Self::send).
     fn emit(&mut self, event: M::Event);
+    /// Tells the host or the parent at once: for what must not wait for a slow disk, such as that
+    /// this node leads no more. It overtakes what was emitted before and is still held, and must
+    /// reveal nothing that is not durable yet.
+    fn emit_now(&mut self, event: M::Event);
 }
 
 /// A child's effects, lifted into its parent's: messages and records pass through to the parent's
 /// host wrapped in the parent's enums, events stop on the parent's bus.
+///
+/// No disk is between a child and that bus: the parent hears within the step whatever the child
+/// emits, urgent or not, in the order in which it was emitted. Which way the parent passes it on is
+/// for the parent to say: by [`Effects::emit_now`] again what its child told so, or it waits for the
+/// disk there. A protocol that has such events says which they are (as `log::Event::at_once` does).
 ///
 /// ```
 /// # use quorate_machine::*;
@@ -196,6 +206,9 @@ impl<P: Machine, C: Machine, E> Effects<C> for Lift<'_, P, C, E> {
         self.fx.send_now(to, (self.message)(message));
     }
     fn emit(&mut self, event: C::Event) {
+        self.bus.push_back((self.event)(event));
+    }
+    fn emit_now(&mut self, event: C::Event) {
         self.bus.push_back((self.event)(event));
     }
 }

@@ -13,7 +13,8 @@ pub trait Edge: Send + 'static {
     /// The machine that is hosted.
     type Machine: Machine;
 
-    /// The machine emitted `event`, and all it persisted before that is durable.
+    /// The machine emitted `event`, and all it persisted before that is durable; or it told it at
+    /// once (`Effects::emit_now`), and it rests on nothing that is not.
     fn event(
         &mut self,
         event: <Self::Machine as Machine>::Event,
@@ -143,7 +144,8 @@ impl<M: Machine> Actions<'_, M> {
     }
 
     /// The log position before which everything was persisted when this event was emitted: the
-    /// last record the machine persisted before it has the position one below.
+    /// last record the machine persisted before it has the position one below. Of an event that was
+    /// told at once, the position before which everything is durable.
     #[must_use]
     pub fn logged(&self) -> u64 {
         self.logged

@@ -309,4 +309,10 @@ where
     fn emit(&mut self, event: <E::Machine as Machine>::Event) {
         self.held.push_back((self.log.next(), Held::Emit(event)));
     }
+
+    fn emit_now(&mut self, event: <E::Machine as Machine>::Event) {
+        // Of the log it may speak of nothing that is not durable.
+        let logged = self.log.durable();
+        self.at_edge(logged, |edge, actions| edge.event(event, actions));
+    }
 }

@@ -62,6 +62,7 @@ async fn held_effects_leave_only_when_durable() {
         Command::Send(b.id, "held".into()),
         Command::Emit("held".into()),
         Command::SendNow(b.id, "at once".into()),
+        Command::EmitNow("at once".into()),
     ]))
     .await;
     let handle = a.handle.clone();
@@ -75,6 +76,7 @@ async fn held_effects_leave_only_when_durable() {
         a.handle.metrics().await.unwrap().held,
     );
     assert!(!seen.contains(&Event::Told("held".into())));
+    assert!(seen.contains(&Event::Told("at once".into())), "told with the disk shut");
     assert_eq!(held, 3, "a message, an event and an answer");
     assert!(answer_now(&mut query).await.is_none(), "an answer before its records");
 

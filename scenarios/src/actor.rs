@@ -67,4 +67,7 @@ impl Effects<Node> for Through<'_> {
     fn emit(&mut self, event: Event) {
         self.0.emit(event);
     }
+    fn emit_now(&mut self, event: Event) {
+        self.0.emit_now(event);
+    }
 }

@@ -32,7 +32,7 @@ pub fn cuts() -> &'static [Cut] {
     &CUTS
 }
 
-static CUTS: [Cut; 12] = cuts! {
+static CUTS: [Cut; 13] = cuts! {
     voters "everything at once among three or five voters" ["stopped", "write acknowledged", "read", "snapshot taken"];
     leader_cut "whoever leads is cut off, again and again" ["leading", "stopped", "write acknowledged"];
     quorum_loss "all reach only a hub that does not lead" ["leading", "stopped"];
@@ -44,6 +44,7 @@ static CUTS: [Cut; 12] = cuts! {
     a_fifth_lost "a fifth of all messages is lost, and the ballot stays" ["write acknowledged", "read"];
     crashes "voters die with writes pending, and the leader is cut off" ["leading", "write acknowledged"];
     all_restart "every voter dies at once" ["leading", "write acknowledged"];
+    slow_disk "the disk of whoever leads hangs, and then the node is cut off" ["stopped", "write acknowledged", "told before the disk"];
     voters_change "voters come and go under all of this" ["write acknowledged", "members changed"];
 };
 
@@ -70,6 +71,7 @@ fn others(nodes: usize, but: usize) -> Vec<usize> {
 
 fn voters(seed: u64) -> (Voters, Plan<Act>) {
     let mut voters = Voters::new(3 + 2 * (seed % 2) as usize);
+    voters.prompt = false;
     if seed.is_multiple_of(5) {
         voters.witnesses = vec![0];
     }
@@ -208,9 +210,31 @@ fn all_restart(seed: u64) -> (Voters, Plan<Act>) {
     (Voters::new(nodes), plan)
 }
 
+/// Writes wait for a disk that hangs when their leader stops to be one.
+fn slow_disk(seed: u64) -> (Voters, Plan<Act>) {
+    let nodes = 3 + 2 * (seed % 2) as usize;
+    let mut plan = calm(20);
+    for round in 0..5 {
+        let (mut rng, victim) = drawn(seed * 8 + round, nodes as u64);
+        let at = 1_000 + round * 3_500 + rng.below(500);
+        let hangs =
+            Fault::SlowDisk { node: victim, factor: 200, lasts_us: ms(1_000 + rng.below(1_000)) };
+        let cut =
+            Fault::split(&[victim], &others(nodes, victim)).lasting(ms(500 + rng.below(2_000)));
+        plan = plan.fault(SimTime::ms(at), hangs);
+        if rng.chance(Ratio::new(3, 4)) {
+            plan = plan.fault(SimTime::ms(at + rng.below(300)), cut);
+        }
+    }
+    let mut voters = Voters::new(nodes);
+    voters.ops = 300;
+    (voters, plan)
+}
+
 fn voters_change(seed: u64) -> (Voters, Plan<Act>) {
     let mut voters = Voters::new(5);
     voters.voting = 3;
+    voters.prompt = false;
     let mut plan = plan(25);
     plan.swarm = plan.swarm.without(Kind::FullDisk);
     let mut rng = Rng::stream(seed, "change", 0);

@@ -49,6 +49,9 @@ pub struct Voters {
     pub ops: u32,
     /// Whether clocks stay within the bound, so that two leaders are a failure.
     pub true_clocks: bool,
+    /// Whether no process is ever paused or slow, so that what hosts were told holds: two that
+    /// believe that they lead are a failure.
+    pub prompt: bool,
     /// At this time somebody must lead, whatever is cut.
     pub must_lead_at: Option<SimTime>,
     /// From this time on no ballot may change.
@@ -63,6 +66,8 @@ pub struct Voters {
     /// What was acknowledged when each read began.
     reads: BTreeMap<u64, u64>,
     applied: Vec<u64>,
+    /// Under which ballot each host was told that its node leads, and not yet that it stopped.
+    believes: Vec<Option<Ballot>>,
     tickets: u64,
 }
 
@@ -77,6 +82,7 @@ impl Voters {
             timing: Timing { heartbeat_us: 20_000, election_us: 300_000 },
             ops: 100,
             true_clocks: true,
+            prompt: true,
             must_lead_at: None,
             steady: None,
             ballot: None,
@@ -85,6 +91,7 @@ impl Voters {
             waiting: BTreeMap::new(),
             reads: BTreeMap::new(),
             applied: vec![0; nodes],
+            believes: vec![None; nodes],
             tickets: 0,
         }
     }
@@ -214,8 +221,18 @@ impl System for Voters {
                     cx.fail(format!("a read sees {index}, {least} had been acknowledged"));
                 }
             }
-            Event::Leading(_) => cx.mark("leading"),
-            Event::Stopped(_) => cx.mark("stopped"),
+            Event::Leading(ballot) => {
+                self.believes[node] = Some(ballot);
+                cx.mark("leading");
+            }
+            Event::Stopped(_) => {
+                self.believes[node] = None;
+                let view = cx.view();
+                if view.durable(node) < view.log(node).len() {
+                    cx.mark("told before the disk");
+                }
+                cx.mark("stopped");
+            }
             Event::Following(_) => cx.mark("following"),
             Event::Restore(snapshot) => {
                 if snapshot.at.index > self.applied[node] {
@@ -229,6 +246,7 @@ impl System for Voters {
 
     fn crashed(&mut self, node: usize, _: Loss, _: &mut HostCx<'_, Self>) {
         self.applied[node] = 0;
+        self.believes[node] = None;
     }
 
     fn restarted(&mut self, node: usize, cx: &mut HostCx<'_, Self>) {
@@ -243,6 +261,9 @@ impl System for Voters {
         let leaders = Self::leaders(view);
         if self.true_clocks && leaders.len() > 1 {
             return Err(format!("two lead: {leaders:?}"));
+        }
+        if self.prompt && self.believes.iter().flatten().count() > 1 {
+            return Err(format!("two were told that they lead: {:?}", self.believes));
         }
         if self.must_lead_at.is_some_and(|at| at <= view.now()) {
             self.must_lead_at = None;

@@ -6,7 +6,7 @@
 //!
 //! **The host's contract** (see `quorate_machine`): `persist` appends to the node's log; what
 //! `send` and `emit` carry is stamped with the length of the log and waits until the simulated disk
-//! has synced that far; `send_now` leaves at once.
+//! has synced that far; `send_now` and `emit_now` leave at once.
 //!
 //! **Two phases.** Faults strike until [`Run::active`]. Then the core ([`System::core`]) is healed;
 //! outside it what holds goes on holding, and nothing strikes any more. From then on the run must
@@ -563,6 +563,7 @@ impl<S: System> Sim<S> {
                 Effect::SendNow(to, message) => {
                     self.world.transmit(&self.system, node, to, message);
                 }
+                Effect::EmitNow(event) => self.emit(node, event),
                 Effect::Send(to, message) if written == durable => {
                     self.world.transmit(&self.system, node, to, message);
                 }

@@ -35,6 +35,7 @@ pub(crate) enum Effect<S: System> {
     Send(NodeId, Message<S>),
     SendNow(NodeId, Message<S>),
     Emit(Event<S>),
+    EmitNow(Event<S>),
 }
 
 /// Collects a step's effects; used again for every step.
@@ -60,6 +61,9 @@ impl<S: System> Effects<S::Machine> for Sink<S> {
     }
     fn emit(&mut self, event: Event<S>) {
         self.0.push(Effect::Emit(event));
+    }
+    fn emit_now(&mut self, event: Event<S>) {
+        self.0.push(Effect::EmitNow(event));
     }
 }
 

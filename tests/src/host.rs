@@ -45,6 +45,9 @@ impl Effects<Node> for Told {
     fn emit(&mut self, event: Event) {
         self.events.push(event);
     }
+    fn emit_now(&mut self, event: Event) {
+        self.events.push(event);
+    }
 }
 
 impl Host {

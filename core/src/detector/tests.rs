@@ -29,6 +29,9 @@ impl Effects<Detector> for Sink {
     fn emit(&mut self, event: Event) {
         self.events.push(event);
     }
+    fn emit_now(&mut self, _: Event) {
+        panic!("a detector has no disk that could be in the way");
+    }
 }
 
 /// A detector, its one clock, and peers that answer as `delay_ms` says.

@@ -41,6 +41,9 @@ impl Effects<Gaps> for Out {
     fn emit(&mut self, event: Event) {
         self.1.push(event);
     }
+    fn emit_now(&mut self, _: Event) {
+        panic!("no gap is that urgent");
+    }
 }
 
 fn name(node: NodeId) -> String {

@@ -30,6 +30,9 @@ impl Effects<Handshake> for Sink {
     fn emit(&mut self, event: Event) {
         self.events.push(event);
     }
+    fn emit_now(&mut self, _: Event) {
+        panic!("what a handshake tells may rest on records");
+    }
 }
 
 /// Two nodes, `new` and `old`, the messages between them, and a transcript.

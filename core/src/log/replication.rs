@@ -312,7 +312,7 @@ impl Log {
         if certain && !leading.told && since.after_us(lease_us) >= now {
             leading.told = true;
             leading.lease_until = since.after_us(lease_us);
-            step.fx.emit(Event::Leading(leading.ballot));
+            step.tell(Event::Leading(leading.ballot));
         }
         while let Some(read) = leading.reads.front() {
             if !certain || read.since > since {
@@ -339,7 +339,7 @@ impl Log {
         let Role::Leading(leading) = &mut self.role else { return };
         let reads = core::mem::take(&mut leading.reads);
         if leading.told {
-            step.fx.emit(Event::Stopped(leading.ballot));
+            step.tell(Event::Stopped(leading.ballot));
         }
         self.role = Role::Following;
         for read in reads {

@@ -53,6 +53,9 @@ impl Effects<Sync> for Out {
     fn emit(&mut self, event: Event) {
         self.events.push(event);
     }
+    fn emit_now(&mut self, _: Event) {
+        panic!("what sync tells may rest on records");
+    }
 }
 
 fn id(node: usize) -> NodeId {

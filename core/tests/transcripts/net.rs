@@ -59,6 +59,9 @@ impl Effects<Node> for Sink {
     fn emit(&mut self, event: Event) {
         self.events.push(event);
     }
+    fn emit_now(&mut self, event: Event) {
+        self.events.push(event);
+    }
 }
 
 impl Net {

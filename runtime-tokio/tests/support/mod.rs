@@ -36,6 +36,7 @@ pub enum Command {
     Send(NodeId, String),
     SendNow(NodeId, String),
     Emit(String),
+    EmitNow(String),
     /// A tick in so many milliseconds.
     Alarm(u64),
     Many(Vec<Command>),
@@ -94,6 +95,7 @@ impl Toy {
             Command::Send(to, message) => fx.send(to, message),
             Command::SendNow(to, message) => fx.send_now(to, message),
             Command::Emit(text) => fx.emit(Event::Told(text)),
+            Command::EmitNow(text) => fx.emit_now(Event::Told(text)),
             Command::Alarm(ms) => self.alarm = Some(cx.now.after_ms(ms)),
             Command::Many(commands) => {
                 commands.into_iter().for_each(|command| self.obey(command, cx, fx));

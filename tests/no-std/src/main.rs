@@ -77,6 +77,9 @@ impl Effects<Node> for Sink {
     fn emit(&mut self, event: Event) {
         self.written += usize::from(matches!(event, Event::Written { result: Ok(_), .. }));
     }
+    fn emit_now(&mut self, event: Event) {
+        self.emit(event);
+    }
 }
 
 /// Founds a store, writes to it, and restores another node from the log.

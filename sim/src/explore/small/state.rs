@@ -70,6 +70,7 @@ enum Effect<M, R, E> {
     Send(NodeId, M),
     SendNow(NodeId, M),
     Emit(E),
+    EmitNow(E),
 }
 
 impl<M: Clone, R: Clone, E: Clone> Clone for Effect<M, R, E> {
@@ -79,6 +80,7 @@ impl<M: Clone, R: Clone, E: Clone> Clone for Effect<M, R, E> {
             Effect::Send(to, message) => Effect::Send(*to, message.clone()),
             Effect::SendNow(to, message) => Effect::SendNow(*to, message.clone()),
             Effect::Emit(event) => Effect::Emit(event.clone()),
+            Effect::EmitNow(event) => Effect::EmitNow(event.clone()),
         }
     }
 }
@@ -99,6 +101,9 @@ impl<S: Small> Effects<S::Machine> for Sink<S> {
     }
     fn emit(&mut self, event: Event<S>) {
         self.0.push(Effect::Emit(event));
+    }
+    fn emit_now(&mut self, event: Event<S>) {
+        self.0.push(Effect::EmitNow(event));
     }
 }
 
@@ -466,6 +471,10 @@ impl<S: Small> State<S> {
                 }
                 Effect::SendNow(to, message) => self.send(node, to, message),
                 Effect::Send(to, message) if durable => self.send(node, to, message),
+                Effect::EmitNow(event) => {
+                    self.tell(|| format!("node {node} tells {event:?} at once"));
+                    commands.extend(self.system.event(node, event));
+                }
                 Effect::Emit(event) if durable => {
                     self.tell(|| format!("node {node} tells {event:?}"));
                     commands.extend(self.system.event(node, event));
