@@ -1,7 +1,9 @@
 //! A cluster: a few nodes of a mesh that agree on a registry.
 
+mod guard;
 mod message;
 
+pub use guard::{Guard, Loss};
 pub use message::{
     Answer, Asked, Body, ClusterId, Command, Counters, Error, Event, Forwarded, Health,
     MemberStatus, Message, Read, Record, Request, Role, Seat, Status, WatchEnd, WatchUpdate,

@@ -19,6 +19,7 @@ pub mod gap;
 pub mod handshake;
 pub mod hash;
 pub mod hlc;
+pub mod hooks;
 pub mod hunt;
 pub mod iblt;
 pub mod identity;

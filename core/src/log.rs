@@ -233,14 +233,22 @@ pub struct Log {
     told: u64,
     /// Whose appends are taken, once it is known.
     leader: Option<Ballot>,
-    /// When this node last answered a leader; or its start.
-    heard: Time,
+    /// The leader that may count on this node, if one may, and since when.
+    bound: Option<Bound>,
     /// When to campaign if nothing is heard.
     campaign_at: Option<Time>,
     role: Role,
     /// A snapshot on its way here.
     incoming: Option<Incoming>,
     started: bool,
+}
+
+/// A voter that has answered a leader refuses all candidates for an election timeout.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    /// Whom it answered; `None` if it has forgotten, in a restart.
+    leader: Option<Ballot>,
+    since: Time,
 }
 
 #[derive(Clone, Debug)]
@@ -288,7 +296,7 @@ impl Log {
             commit: 0,
             told: 0,
             leader: None,
-            heard: Time::ZERO,
+            bound: None,
             campaign_at: None,
             role: Role::Following,
             incoming: None,
@@ -358,7 +366,7 @@ impl Log {
     fn start(&mut self, step: &mut Step<'_>) {
         self.started = true;
         // Whom it answered in an earlier life it has forgotten: it waits as if it had just now.
-        self.heard = step.cx.now;
+        self.bound = Some(Bound { leader: None, since: step.cx.now });
         self.commit = self.commit.max(self.entries.base().index);
         self.told = self.told.max(self.entries.base().index);
         self.schedule_campaign(step);
@@ -491,6 +499,7 @@ impl Log {
                 self.chunk(step, from, piece);
             }
             Message::Pull { ballot, at, offset } => self.pull(step, from, ballot, at, offset),
+            Message::Released { ballot } => self.released(step, from, ballot),
             Message::TakeOver { ballot } => self.take_over(step, from, ballot),
         }
     }

@@ -120,6 +120,7 @@ mod list {
         own_log_is_enough in election: "a candidate leads with its own log, whatever the promises bring"
         quorum_of_old_members in election: "promises are counted among the members of the candidate's log, not of the one it took over"
         stopped_behind_the_disk in election: "that a leader is none any more is told once its disk has caught up"
+        released_too_early in election: "a leader releases its voters while its lease still runs"
         ballot_used_again in election: "a candidate campaigns with the number that it last promised"
         half_is_a_quorum in election: "half of the voters count as a quorum"
         appended_before_durable in log_replication: "a follower answers an append before it is durable"

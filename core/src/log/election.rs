@@ -8,7 +8,7 @@ use rand_core::Rng;
 
 use super::message::{Ballot, Entry, Message, Position, Record};
 use super::replication::Leading;
-use super::{Event, Log, Role, Step};
+use super::{Bound, Event, Log, Role, Step};
 use crate::machine::{NodeId, Time};
 
 /// A node that would campaign, and asks whether it may.
@@ -58,8 +58,27 @@ impl Log {
 
     /// Whether a leader may still count on this node.
     fn bound(&self, now: Time) -> bool {
-        !self.started
-            || (now.since_us(self.heard) < self.timing.election_us && !bug!(promised_while_bound))
+        let holds = |bound: Bound| now.since_us(bound.since) < self.timing.election_us;
+        !self.started || (self.bound.is_some_and(holds) && !bug!(promised_while_bound))
+    }
+
+    /// That leader is none any more, by its own word, and never will be again under that ballot.
+    fn unbind(&mut self, ballot: Ballot) -> bool {
+        let free = self.bound.is_some_and(|bound| bound.leader == Some(ballot));
+        if free {
+            self.bound = None;
+        }
+        free
+    }
+
+    /// The leader has stopped, because a quorum did not answer it: who hears of it need not wait
+    /// until it would have noticed. Whoever campaigns earliest does so after its patience alone.
+    pub(super) fn released(&mut self, step: &mut Step<'_>, from: NodeId, ballot: Ballot) {
+        if ballot.node == from && self.unbind(ballot) {
+            self.leader = None;
+            let soon = step.cx.now.after_us(self.patience_us);
+            self.campaign_at = self.campaign_at.map(|at| at.min(soon));
+        }
     }
 
     pub(super) fn tick(&mut self, step: &mut Step<'_>) {
@@ -87,7 +106,7 @@ impl Log {
         self.prepare_if_granted(step);
     }
 
-    fn other_voters(&self, me: NodeId) -> Vec<NodeId> {
+    pub(super) fn other_voters(&self, me: NodeId) -> Vec<NodeId> {
         self.entries.members().voters.iter().copied().filter(|voter| *voter != me).collect()
     }
 
@@ -172,9 +191,9 @@ impl Log {
         commit: u64,
         released: Option<Ballot>,
     ) {
-        let handed_over = released.is_some() && released == self.leader;
+        released.map(|leader| self.unbind(leader));
         let leads = matches!(&self.role, Role::Leading(leading) if leading.handing_over.is_none());
-        let bound = self.bound(step.cx.now) && !handed_over;
+        let bound = self.bound(step.cx.now);
         let lower = ballot <= self.promised && !bug!(promised_to_lower_ballots);
         let behind = bug!(promise_compares_logs) && last < self.entries.last();
         if lower || ballot.node != from || leads || bound || behind {
@@ -380,6 +399,7 @@ impl Log {
         if !may || self.leader != Some(ballot) || ballot.node != from {
             return;
         }
+        self.unbind(ballot);
         let next = self.next_ballot(step.cx.me);
         self.prepare(step, next, Some(ballot));
     }

@@ -251,6 +251,11 @@ pub enum Message {
         /// From where.
         offset: u64,
     },
+    /// The leader is none any more: its followers need not wait for it.
+    Released {
+        /// The leader's.
+        ballot: Ballot,
+    },
     /// Campaign now: the leader has stepped down for you.
     TakeOver {
         /// The leader's.

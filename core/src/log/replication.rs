@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::entries::Entries;
 use super::message::{Ballot, Entry, Members, Message, Payload, Position, Record, Snapshot};
 use super::{
-    Event, Incoming, Log, MAX_CHUNK, MAX_READS, MAX_SNAPSHOT, MAX_UNCOMMITTED, Refusal, Role, Step,
+    Bound, Event, Incoming, Log, MAX_CHUNK, MAX_READS, MAX_SNAPSHOT, MAX_UNCOMMITTED, Refusal,
+    Role, Step,
 };
 use crate::machine::{NodeId, Time};
 
@@ -186,7 +187,7 @@ impl Log {
         if self.leader != Some(ballot) || !matches!(self.role, Role::Following) {
             self.follow(step, Some(ballot));
         }
-        self.heard = step.cx.now;
+        self.bound = Some(Bound { leader: Some(ballot), since: step.cx.now });
         self.schedule_campaign(step);
         if entries.iter().any(|entry| entry.ballot > ballot) {
             return;
@@ -329,8 +330,21 @@ impl Log {
 
     /// A leader whose lease is over is none any more.
     pub(super) fn expire(&mut self, step: &mut Step<'_>) {
-        if matches!(&self.role, Role::Leading(leading) if leading.lease_until < step.cx.now) {
+        let Role::Leading(leading) = &self.role else { return };
+        let (ballot, until) = (leading.ballot, leading.lease_until);
+        bug!(released_too_early => if until < step.cx.now.after_us(self.timing.election_us / 2) {
+            self.release(step, ballot);
+        });
+        if until < step.cx.now {
             self.follow(step, None);
+            self.release(step, ballot);
+        }
+    }
+
+    /// Tells the voters that this node leads no more under `ballot`; it has stopped.
+    pub(super) fn release(&mut self, step: &mut Step<'_>, ballot: Ballot) {
+        for peer in self.other_voters(step.cx.me) {
+            step.fx.send_now(peer, Message::Released { ballot });
         }
     }
 
@@ -413,8 +427,6 @@ impl Log {
         let matched = leading.followers.get(&to).map(|follower| follower.matched);
         if matched == Some(self.entries.last_index()) {
             self.follow(step, None);
-            // It stays released: a candidate that it named is promised without waiting.
-            self.leader = Some(ballot);
             step.fx.send(to, Message::TakeOver { ballot });
         }
     }
