@@ -5,8 +5,8 @@
 //! soonest of those that are tried: first those named for the bug, then all.
 
 use quorate_core::planted::{ALL, Bug, plant};
-use quorate_scenarios::{catalogue, cuts, planted};
-use quorate_sim::{Failure, Options, Outcome, many};
+use quorate_scenarios::{catalogue, find, planted};
+use quorate_sim::{Failure, Options, Outcome};
 
 /// A bug that no scenario finds within so many seeds is not found.
 pub const SEEDS_MAX: u64 = 1_000;
@@ -31,33 +31,19 @@ pub struct Found {
 pub fn scenarios(bug: Bug) -> Vec<&'static str> {
     let protocol =
         ALL.iter().find(|(of, ..)| *of == bug).map_or("", |(_, _, protocol, _)| protocol);
-    if matches!(protocol, "election" | "log_replication") {
-        return cuts().iter().map(|cut| cut.name).collect();
-    }
-    catalogue().iter().map(|scenario| scenario.name).collect()
+    let system = if matches!(protocol, "election" | "log_replication") { "voters" } else { "mesh" };
+    catalogue().filter(|scenario| scenario.system == system).map(|scenario| scenario.name).collect()
 }
 
 /// Runs `scenario` with `bug` planted over the seeds from 0 to `seeds`, to the first that fails.
 #[must_use]
 pub fn hunt_in(bug: Option<Bug>, scenario: &str, seeds: u64) -> Option<Found> {
     let options = Options { recheck_every: 0, failures_max: 1, ..Options::default() };
+    let named = find(scenario)?;
     // A run is built and made on one thread: what is planted there is planted in the run.
-    let (name, report) = if let Some(named) = catalogue().iter().find(|it| it.name == scenario) {
-        let build = |seed| {
-            plant(bug);
-            (named.build)(seed)
-        };
-        (named.name, many(&build, 0..seeds, options))
-    } else {
-        let cut = cuts().iter().find(|it| it.name == scenario)?;
-        let build = |seed| {
-            plant(bug);
-            (cut.build)(seed)
-        };
-        (cut.name, many(&build, 0..seeds, options))
-    };
+    let report = named.trial.many(0..seeds, options, &|| plant(bug));
     let Outcome { seed, result, .. } = report.failures.into_iter().next()?;
-    result.err().map(|failure| Found { scenario: name, seeds: seed + 1, failure })
+    result.err().map(|failure| Found { scenario: named.name, seeds: seed + 1, failure })
 }
 
 /// Hunts `bug` where it was found before; if that does not find it soon, in every scenario that runs its

@@ -1,11 +1,13 @@
 //! Replays one seed of one scenario: `replay SCENARIO SEED [trace]`.
 
+use quorate_scenarios::{Keep, Start, find};
+
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let scenario = quorate_scenarios::find(&args[1]).expect("a scenario");
+    let scenario = find(&args[1]).expect("a scenario");
     let seed = args[2].parse().expect("a seed");
-    let mesh = quorate_sim::many::prepare(&scenario.build, seed, args.len() > 3);
-    let replay = quorate_scenarios::replay(mesh);
+    let keep = if args.len() > 3 { Keep::Events } else { Keep::Outcome };
+    let replay = scenario.trial.replay(&Start::Seed(seed), keep).expect("a seed can be run");
     replay.schedule.iter().for_each(|line| println!("{line}"));
     for event in replay.outcome.trace.iter().flatten() {
         println!("{event}");

@@ -1,489 +1,69 @@
-//! The scenarios by name.
+//! The scenarios of every system by name, and where a system is added: a line of [`SYSTEMS`].
 
-use bytes::Bytes;
-use quorate_core::store::Change;
-use quorate_sim::{Action, Fault, Kind, Plan, Ratio, Rng, SimTime, Topology, ms, secs};
+use std::fmt;
 
-use crate::lies::Lie;
-use crate::mesh::{Expect, Mesh, Op};
+use crate::trial::Trial;
+use crate::{cuts, meshes};
+
+/// The scenarios of each system. A further one has its own file with a table like theirs.
+static SYSTEMS: [&[Named]; 2] = [&meshes::SCENARIOS, &cuts::SCENARIOS];
 
 /// A scenario and its name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Named {
-    /// As given to `--scenario`.
+    /// As given to `--scenario`; no two are called alike.
     pub name: &'static str,
+    /// What is under test: `mesh`, `voters`.
+    pub system: &'static str,
     /// What it tries, in one line.
     pub about: &'static str,
     /// Marks that some seed must reach.
     pub marks: &'static [&'static str],
-    /// The mesh and the plan of a seed.
-    pub build: fn(u64) -> (Mesh, Plan<Op>),
+    /// What can be done with it.
+    pub trial: &'static dyn Trial,
+}
+
+impl fmt::Debug for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Named { name, system, .. } = self;
+        f.debug_struct("Named").field("name", name).field("system", system).finish_non_exhaustive()
+    }
 }
 
 /// Every scenario.
-#[must_use]
-pub fn catalogue() -> &'static [Named] {
-    &CATALOGUE
+pub fn catalogue() -> impl Iterator<Item = &'static Named> {
+    SYSTEMS.into_iter().flatten()
 }
 
 /// The scenario of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Named> {
-    CATALOGUE.iter().find(|scenario| scenario.name == name)
+    catalogue().find(|scenario| scenario.name == name)
 }
 
+/// The table of a system's scenarios: each is a function of this name, from a seed to the system and a
+/// plan.
 macro_rules! scenarios {
-    ($($name:ident $about:literal $marks:expr;)*) => {
-        [$(Named { name: stringify!($name), about: $about, marks: &$marks, build: $name }),*]
+    ($system:literal; $($name:ident $about:literal $marks:expr;)*) => {
+        [$(Named {
+            name: stringify!($name), system: $system, about: $about, marks: &$marks, trial: &$name,
+        }),*]
     };
 }
+pub(crate) use scenarios;
 
-static CATALOGUE: [Named; 24] = scenarios! {
-    swarm "everything at once, whatever the seed draws" ["acknowledged", "sync failed", "peer suspected"];
-    offline_write "a write while another node is away" ["acknowledged", "in sync"];
-    chain "A, B, C in a line: A and C never meet" ["acknowledged", "in sync"];
-    halves "two halves are parted, both write, and are healed" ["peer closed", "peer declared dead", "in sync"];
-    crash_in_sync "a node dies in the middle of taking in much" ["acknowledged", "in sync"];
-    lost_pushes "most messages are lost; anti-entropy makes up for it" ["sync failed", "gap filled", "in sync"];
-    lost_pages "pages of long transfers are lost, and what acknowledges them" ["transfer given up", "in sync"];
-    split_brain "both sides of a partition write one key" ["peer closed", "in sync"];
-    everybody "everybody writes one key at once" ["acknowledged"];
-    long_absence "a node comes back after two hours" ["peer suspected", "in sync"];
-    delete_in_partition "one side deletes what the other writes" ["peer closed", "in sync"];
-    skewed_clocks "clocks far apart, drifting and jumping" ["entry parked", "entry released", "write refused: clock ahead"];
-    equivocation "an author tells two stories" ["fork proven", "chain cut", "lied"];
-    old_copy "a node is restored from an old copy of its disk" ["disk rewound", "write refused: catching up"];
-    bit_rot "records of a node's log are damaged" ["damage found", "in sync"];
-    flood "orphans and far-future entries by the thousand" ["lied", "entry parked", "entry refused"];
-    removed_author "a removed member writes on, on both sides of a partition" ["chain cut", "peer refused"];
-    broken_signature "a signature is broken in the middle of a linked run" ["lied", "entry refused"];
-    invitations "a tree of guests of guests; one who invited others is lost" ["acknowledged", "members changed", "in sync"];
-    joining "newcomers join while everybody writes, and die on the way" ["acknowledged", "in sync"];
-    purge "removals of removers, in every order, and many changes at once" ["chain cut", "cut lifted", "members changed"];
-    deep_rot "a record is damaged below thousands that stand on it" ["damage found", "in sync"];
-    cite_nothing "an entry cites what was never written, by one who is not known everywhere" ["lied", "citation waived"];
-    strangers "garbage, entries of strangers, entries of another store" ["lied", "disconnected", "entry refused"];
-};
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
 
-/// When faults and operations begin: everyone has joined by then.
-const BEGIN: SimTime = SimTime::secs(3);
+    use super::*;
 
-/// A mesh whose founder has invited everyone.
-fn mesh(nodes: usize, mut plan: Plan<Op>) -> (Mesh, Plan<Op>) {
-    for guest in 1..nodes {
-        plan = plan.op(SimTime::ms(20), 0, Op::Invite(guest));
+    #[test]
+    fn no_two_are_called_alike() {
+        let names: BTreeSet<&str> = catalogue().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), catalogue().count());
+        assert!(find("swarm").is_some_and(|scenario| scenario.system == "mesh"));
+        assert!(find("voters").is_some_and(|scenario| scenario.system == "voters"));
+        assert!(find("nothing").is_none());
     }
-    plan.settle_us = secs(300);
-    plan.poll_us = ms(100);
-    (Mesh::new(nodes), plan)
-}
-
-fn put(key: &str, value: &str) -> Op {
-    let (key, value) =
-        (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
-    Op::Write(vec![Change::Put { key, value }])
-}
-
-fn at(seconds: u64) -> SimTime {
-    SimTime::secs(seconds)
-}
-
-fn swarm(seed: u64) -> (Mesh, Plan<Op>) {
-    let nodes = 3 + (seed % 3) as usize;
-    let (mesh, plan) = mesh(nodes, Plan::new(at(25)));
-    (mesh, plan.op(at(4), (seed % nodes as u64) as usize, Op::Watch))
-}
-
-fn offline_write(seed: u64) -> (Mesh, Plan<Op>) {
-    let away = (seed % 3) as usize;
-    let (mut mesh, plan) = mesh(3, Plan::calm(at(20)));
-    mesh.ops = 30;
-    (mesh, plan.fault(BEGIN, Fault::crash(away).lasting(secs(10))))
-}
-
-fn chain(_seed: u64) -> (Mesh, Plan<Op>) {
-    let mut plan = Plan::new(at(20));
-    plan.topology = Topology::Line;
-    mesh(3, plan)
-}
-
-fn halves(_seed: u64) -> (Mesh, Plan<Op>) {
-    let (mesh, plan) = mesh(5, Plan::calm(at(30)));
-    (mesh, plan.fault(at(4), Fault::split(&[0, 1], &[2, 3, 4]).lasting(secs(20))))
-}
-
-fn crash_in_sync(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, plan) = mesh(3, Plan::calm(at(25)));
-    mesh.ops = 10;
-    let mut rng = Rng::stream(seed, "crash in sync", 0);
-    let mut plan = plan
-        .fault(BEGIN, Fault::crash(2).lasting(secs(4)))
-        .op(at(4), 0, Op::Import(600))
-        .op(at(5), 1, Op::Import(600));
-    for _ in 0..4 {
-        let when = SimTime::ms(7_000 + rng.below(4_000));
-        plan = plan.fault(when, Fault::crash(rng.below(3) as usize).lasting(ms(300)));
-    }
-    (mesh, plan)
-}
-
-fn lost_pushes(_seed: u64) -> (Mesh, Plan<Op>) {
-    let (mesh, mut plan) = mesh(4, Plan::new(at(20)));
-    plan.swarm.on = Ratio::new(1, 4);
-    plan.swarm.network.loss = Ratio::new(6, 10);
-    (mesh, plan)
-}
-
-/// Two nodes, so that nobody else has what was lost.
-fn lost_pages(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(2, Plan::calm(at(60)));
-    mesh.ops = 10;
-    plan.swarm.on = Ratio::new(9, 10);
-    plan.swarm.network.loss = Ratio::new(6, 10);
-    let mut rng = Rng::stream(seed, "lost pages", 0);
-    for round in 0..4 {
-        let (begin, count) = (4 + 12 * round, 1 + rng.below(2_500) as u32);
-        plan = plan.fault(at(begin), Fault::split(&[0], &[1]).lasting(secs(2))).op(
-            at(begin + 1),
-            rng.below(2) as usize,
-            Op::Import(count),
-        );
-    }
-    (mesh, plan)
-}
-
-fn split_brain(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(25)));
-    mesh.ops = 0;
-    plan = plan.fault(at(4), Fault::split(&[0, 1], &[2, 3]).lasting(secs(12)));
-    let mut rng = Rng::stream(seed, "split brain", 0);
-    for n in 0..20 {
-        let when = SimTime::ms(5_000 + rng.below(15_000));
-        plan = plan.op(when, rng.below(4) as usize, put("one", &n.to_string()));
-    }
-    (mesh, plan)
-}
-
-fn everybody(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(5, Plan::new(at(15)));
-    mesh.ops = 0;
-    let mut rng = Rng::stream(seed, "everybody", 0);
-    for round in 0..6 {
-        for node in 0..5 {
-            let when = SimTime::ms(4_000 + round * 1_500 + rng.below(3));
-            plan = plan.op(when, node, put("one", &format!("{node} {round}")));
-        }
-    }
-    (mesh, plan)
-}
-
-fn long_absence(seed: u64) -> (Mesh, Plan<Op>) {
-    let away = (seed % 3) as usize;
-    let (mut mesh, mut plan) = mesh(3, Plan::calm(at(7_300)));
-    mesh.ops = 40;
-    plan.settle_us = secs(1_200);
-    let absence = match seed % 2 {
-        0 => Fault::crash(away).lasting(secs(7_200)),
-        _ => {
-            let others: Vec<usize> = (0..3).filter(|node| *node != away).collect();
-            Fault::split(&[away], &others).lasting(secs(7_200))
-        }
-    };
-    (mesh, plan.fault(BEGIN, absence))
-}
-
-fn delete_in_partition(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(25)));
-    mesh.ops = 0;
-    plan = plan.fault(at(6), Fault::split(&[0, 2], &[1, 3]).lasting(secs(12)));
-    let mut rng = Rng::stream(seed, "delete", 0);
-    let tags = Bytes::from_static(b"tags");
-    for n in 0..4 {
-        let name = format!("k{n}");
-        let key = Bytes::from(name.clone());
-        let member = Bytes::from(format!("m{n}"));
-        let add = Change::SetAdd { key: tags.clone(), member };
-        plan = plan.op(at(4), n, put(&name, "before"));
-        plan = plan.op(at(4), n, Op::Write(vec![add.clone()]));
-        let when = |rng: &mut Rng| SimTime::ms(7_000 + rng.below(9_000));
-        let side = rng.below(2) as usize;
-        let delete = Change::Delete { key };
-        plan = plan.op(when(&mut rng), side, Op::Write(vec![delete]));
-        plan = plan.op(when(&mut rng), 1 - side, put(&name, "meanwhile"));
-        plan = plan.op(when(&mut rng), 1 - side, Op::Write(vec![add]));
-        let delete = Change::Delete { key: tags.clone() };
-        plan = plan.op(when(&mut rng), side, Op::Write(vec![delete]));
-    }
-    (mesh, plan)
-}
-
-fn skewed_clocks(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mesh, mut plan) = mesh(4, Plan::new(at(25)));
-    plan.swarm.on = Ratio::new(3, 4);
-    plan.swarm.wall_offset_us = 400_000_000;
-    plan.swarm.jump_us = 900_000_000;
-    plan.heal_clocks = true;
-    // Jumps add up: a clock that is ahead by several of them has its entries parked for as long.
-    plan.settle_us = secs(4 * 3_600);
-    plan.poll_us = secs(1);
-    let mut rng = Rng::stream(seed, "skew", 0);
-    let by_us = rng.below(1_500_000_000) as i64;
-    let node = rng.below(4) as usize;
-    (mesh, plan.fault(at(5), Fault::WallJump { node, by_us }))
-}
-
-fn equivocation(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(5, Plan::new(at(20)));
-    let mut rng = Rng::stream(seed, "equivocation", 0);
-    let liar = 1 + rng.below(4) as usize;
-    plan.swarm.on = Ratio::new(1, 4);
-    plan.swarm = plan.swarm.without(Kind::Crash).without(Kind::FullDisk);
-    mesh.liars.insert(liar);
-    mesh.expect.cut.insert(liar);
-    for _ in 0..3 {
-        let when = SimTime::ms(5_000 + rng.below(12_000));
-        plan = plan.op(when, liar, Op::Lie(Lie::Equivocate));
-    }
-    (mesh, plan)
-}
-
-/// One node's disk goes back in time, again and again. One only: what two nodes have lost is gone.
-fn old_copy(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(4, Plan::new(at(30)));
-    plan.swarm = plan.swarm.without(Kind::Crash).without(Kind::WallJump);
-    // Orphans of what was lost for good go when their time is up.
-    plan.settle_us = secs(1_500);
-    // Half of the hosts can tell that their disk is an old copy; with the others the node may fork
-    // its own chain, and the mesh must bear it.
-    mesh.suspicious = seed.is_multiple_of(2);
-    let victim = (seed / 2 % 4) as usize;
-    mesh.expect.cut.extend((!mesh.suspicious).then_some(victim));
-    let mut rng = Rng::stream(seed, "old copy", 0);
-    for round in 0..3 {
-        let kept = SimTime::ms(6_000 + round * 8_000 + rng.below(3_000));
-        let restored = kept.after_us(ms(1_000 + rng.below(4_000)));
-        let down_us = ms(100 + rng.below(2_000));
-        plan = plan
-            .fault(kept, Fault::KeepCopy { node: victim })
-            .fault(restored, Fault::RestoreOldCopy { node: victim, down_us });
-    }
-    (mesh, plan)
-}
-
-/// Only what others hold as well is damaged: everything is written, and has spread, before.
-fn bit_rot(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(40)));
-    mesh.ops = 0;
-    let victim = (seed % 4) as usize;
-    let mut rng = Rng::stream(seed, "bit rot", 0);
-    for n in 0..40 {
-        let when = SimTime::ms(3_000 + rng.below(9_000));
-        plan = plan.op(when, rng.below(4) as usize, put(&format!("k{}", n % 6), &n.to_string()));
-    }
-    for _ in 0..12 {
-        let (when, pick) = (SimTime::ms(16_000 + rng.below(6_000)), rng.next_u64());
-        plan = plan.fault(when, Fault::BitRot { node: victim, pick });
-    }
-    let other = (victim + 1) % 4;
-    plan = plan.fault(at(23), Fault::crash(victim).lasting(ms(200)));
-    for n in 0..8 {
-        let when = SimTime::ms(26_000 + rng.below(9_000));
-        plan = plan.op(when, other, put(&format!("k{n}"), "after"));
-        plan = plan.op(when, victim, put(&format!("k{n}"), "after, damaged"));
-    }
-    (mesh, plan)
-}
-
-fn flood(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(20)));
-    mesh.ops = 20;
-    let liar = 1 + (seed % 3) as usize;
-    mesh.liars.insert(liar);
-    mesh.expect = Expect { cut: [liar].into(), parked: true, ..Expect::default() };
-    for n in 0..4 {
-        plan =
-            plan.op(at(5 + 3 * n), liar, Op::Lie(Lie::Orphans(if n == 0 { 2_200 } else { 150 })));
-        plan = plan.op(at(6 + 3 * n), liar, Op::Lie(Lie::Future(100)));
-    }
-    (mesh, plan)
-}
-
-fn removed_author(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, plan) = mesh(5, Plan::new(at(30)));
-    let mut rng = Rng::stream(seed, "removed", 0);
-    let out = 1 + rng.below(4) as usize;
-    mesh.expect.cut.insert(out);
-    // Mostly it is cut off from the founder, with a random part of the mesh; now and then it hears at
-    // once.
-    let with_founder = seed.is_multiple_of(4);
-    let (side, rest): (Vec<usize>, Vec<usize>) = (0..5).partition(|node| match *node {
-        0 => false,
-        node if node == out => !with_founder,
-        _ => rng.below(2) == 1,
-    });
-    let mut plan = plan.fault(at(6), Fault::split(&side, &rest).lasting(secs(15))).op(
-        SimTime::ms(7_000 + rng.below(9_000)),
-        0,
-        Op::Remove(out),
-    );
-    for n in 0..12 {
-        let when = SimTime::ms(5_000 + rng.below(20_000));
-        plan = plan.op(when, out, put(&format!("k{}", n % 4), "still here"));
-    }
-    // It must have happened, whatever was lost on the way.
-    plan.script.push((at(29), Action::Op { node: 0, op: Op::Remove(out) }));
-    (mesh, plan)
-}
-
-fn broken_signature(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, plan) = mesh(5, Plan::calm(at(15)));
-    mesh.ops = 20;
-    let liar = 1 + (seed % 4) as usize;
-    mesh.liars.insert(liar);
-    mesh.expect.cut.insert(liar);
-    (mesh, plan.op(at(5), liar, Op::Lie(Lie::BrokenSignature)))
-}
-
-fn strangers(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(20)));
-    let liar = 1 + (seed % 3) as usize;
-    mesh.liars.insert(liar);
-    mesh.expect.cut.insert(liar);
-    for (n, lie) in [Lie::Garbage, Lie::Strangers(200), Lie::OtherStore].into_iter().enumerate() {
-        plan = plan.op(at(5 + 3 * n as u64), liar, Op::Lie(lie));
-    }
-    (mesh, plan)
-}
-
-/// Each node but the founder is invited by any that came before it. Then an inviter is lost: removed by
-/// the founder, or gone, or proven a liar. Its guests stay.
-fn invitations(seed: u64) -> (Mesh, Plan<Op>) {
-    const NODES: usize = 6;
-    let mut rng = Rng::stream(seed, "invitations", 0);
-    let mut plan = Plan::calm(at(30));
-    plan.settle_us = secs(300);
-    plan.poll_us = ms(100);
-    let mut mesh = Mesh::new(NODES);
-    mesh.ops_from = at(8);
-    let mut lost = 1;
-    for guest in 1..NODES {
-        let by = rng.below(guest as u64) as usize;
-        lost = if by > 0 { by } else { lost };
-        let when = SimTime::ms(20 + 1_400 * (guest as u64 - 1));
-        plan = plan.op(when, by, Op::Invite(guest));
-    }
-    let when = SimTime::ms(12_000 + rng.below(8_000));
-    let split = Fault::split(&[0, 1, 2], &[3, 4, 5]).lasting(secs(8));
-    plan = plan.fault(SimTime::ms(10_000 + rng.below(10_000)), split);
-    match seed % 3 {
-        0 => {
-            mesh.expect.cut.insert(lost);
-            plan = plan.op(when, 0, Op::Remove(lost));
-        }
-        1 => plan = plan.fault(when, Fault::crash(lost).lasting(secs(100))),
-        _ => {
-            mesh.expect.cut.insert(lost);
-            mesh.liars.insert(lost);
-            plan = plan.op(when, lost, Op::Lie(Lie::Equivocate));
-        }
-    }
-    (mesh, plan)
-}
-
-fn joining(seed: u64) -> (Mesh, Plan<Op>) {
-    let mut rng = Rng::stream(seed, "joining", 0);
-    let mut plan = Plan::calm(at(25)).op(SimTime::ms(20), 0, Op::Invite(1));
-    plan.settle_us = secs(300);
-    plan.poll_us = ms(100);
-    let mut mesh = Mesh::new(4);
-    mesh.ops = 30;
-    for tenth in 0..160 {
-        let when = SimTime::ms(3_000 + 100 * tenth);
-        plan = plan.op(when, (tenth % 2) as usize, Op::Import(1 + rng.below(5) as u32));
-    }
-    for (guest, after_ms) in [(2, 5_000), (3, 9_000)] {
-        let invited = after_ms + rng.below(3_000);
-        let died = SimTime::ms(invited + rng.below(1_500));
-        plan = plan
-            .op(SimTime::ms(invited), rng.below(2) as usize, Op::Invite(guest))
-            .fault(died, Fault::crash(guest).lasting(ms(200 + rng.below(2_000))));
-    }
-    (mesh, plan)
-}
-
-/// 0 invited 1 and 2, 1 invited 3 and 4, 2 invited 5. On one side of a partition 1 removes its guests;
-/// on the other 0 removes 1, and so gives back what 1 took. Equals try as well, and may not.
-fn purge(seed: u64) -> (Mesh, Plan<Op>) {
-    let mut rng = Rng::stream(seed, "purge", 0);
-    let mut mesh = Mesh::new(6);
-    mesh.ops_from = at(6);
-    mesh.expect.cut = (1..6).collect();
-    let invite = |guests: &[usize]| {
-        let guests = guests.iter().map(|guest| mesh.invitation(*guest)).collect();
-        Op::Write(guests)
-    };
-    let mut plan = Plan::calm(at(40))
-        .op(SimTime::ms(20), 0, invite(&[1, 2]))
-        .op(SimTime::ms(2_500), 1, invite(&[3, 4]))
-        .op(SimTime::ms(2_500), 2, invite(&[5]));
-    plan.settle_us = secs(300);
-    plan.poll_us = ms(100);
-    plan = plan.fault(at(8), Fault::split(&[0, 2, 5], &[1, 3, 4]).lasting(secs(14)));
-    let during = |rng: &mut Rng| SimTime::ms(9_000 + rng.below(12_000));
-    let after = |rng: &mut Rng| SimTime::ms(24_000 + rng.below(10_000));
-    plan = plan
-        .op(during(&mut rng), 1, Op::Remove(3))
-        .op(during(&mut rng), 0, Op::Remove(1))
-        .op(during(&mut rng), 2, Op::Remove(5))
-        .op(during(&mut rng), 4, Op::Remove(3))
-        .op(after(&mut rng), 3, Op::Remove(3))
-        .op(after(&mut rng), 0, Op::Remove(rng.below(5) as usize + 1));
-    let put = Change::Put { key: Bytes::from_static(b"k1"), value: Bytes::from_static(b"last") };
-    let farewell = Op::Write(vec![put, mesh.removal(4), mesh.removal(5)]);
-    (mesh, plan.op(after(&mut rng), rng.below(2) as usize * 2, farewell))
-}
-
-fn deep_rot(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(3, Plan::calm(at(40)));
-    mesh.ops = 0;
-    let victim = (seed % 3) as usize;
-    let mut rng = Rng::stream(seed, "deep rot", 0);
-    plan = plan.op(at(4), (seed / 3 % 3) as usize, Op::Import(2_300));
-    for _ in 0..6 {
-        let (when, pick) = (SimTime::ms(20_000 + rng.below(3_000)), rng.next_u64());
-        plan = plan.fault(when, Fault::BitRot { node: victim, pick });
-    }
-    plan = plan.fault(at(24), Fault::crash(victim).lasting(ms(200)));
-    for n in 0..6 {
-        let when = SimTime::ms(26_000 + rng.below(9_000));
-        plan = plan.op(when, n % 3, put(&format!("k{n}"), "after"));
-    }
-    (mesh, plan)
-}
-
-/// The last node is invited on one side of a partition, and cited on the other, where it is unknown.
-fn cite_nothing(seed: u64) -> (Mesh, Plan<Op>) {
-    let mut plan = Plan::calm(at(700));
-    for guest in 1..4 {
-        plan = plan.op(SimTime::ms(20), 0, Op::Invite(guest));
-    }
-    // What waits for nothing is let go when its time is up.
-    plan.settle_us = secs(1_500);
-    plan.poll_us = secs(1);
-    let mut mesh = Mesh::new(5);
-    mesh.ops = 30;
-    let liar = 2 + (seed % 2) as usize;
-    mesh.liars.insert(liar);
-    mesh.expect.cut.insert(liar);
-    plan = plan.fault(at(4), Fault::split(&[0, 1, 4], &[2, 3]).lasting(secs(10))).op(
-        at(5),
-        0,
-        Op::Invite(4),
-    );
-    let mut rng = Rng::stream(seed, "cite nothing", 0);
-    let when = SimTime::ms(6_000 + rng.below(14_000));
-    plan = plan.op(when, liar, Op::Lie(Lie::CiteNothing));
-    // By now it has been let go, and it stays so.
-    let when = SimTime::ms(660_000 + rng.below(10_000));
-    (mesh, plan.fault(when, Fault::crash(rng.below(5) as usize).lasting(secs(1))))
 }

@@ -5,34 +5,10 @@ use quorate_sim::{
     Fault, Kind, Loses, NetworkConditions, Plan, Ratio, Rng, SimTime, Span, When, ms, secs,
 };
 
+use crate::catalogue::{Named, scenarios};
 use crate::voters::{Act, Voters};
 
-/// A scenario of voters and its name.
-#[derive(Clone, Copy, Debug)]
-pub struct Cut {
-    /// As in tests.
-    pub name: &'static str,
-    /// What it tries, in one line.
-    pub about: &'static str,
-    /// Marks that some seed must reach.
-    pub marks: &'static [&'static str],
-    /// The voters and the plan of a seed.
-    pub build: fn(u64) -> (Voters, Plan<Act>),
-}
-
-macro_rules! cuts {
-    ($($name:ident $about:literal $marks:expr;)*) => {
-        [$(Cut { name: stringify!($name), about: $about, marks: &$marks, build: $name }),*]
-    };
-}
-
-/// Every scenario of voters.
-#[must_use]
-pub fn cuts() -> &'static [Cut] {
-    &CUTS
-}
-
-static CUTS: [Cut; 13] = cuts! {
+pub(crate) static SCENARIOS: [Named; 13] = scenarios! { "voters";
     voters "everything at once among three or five voters" ["stopped", "write acknowledged", "read", "snapshot taken"];
     leader_cut "whoever leads is cut off, again and again" ["leading", "stopped", "write acknowledged"];
     quorum_loss "all reach only a hub that does not lead" ["leading", "stopped"];

@@ -1,30 +1,33 @@
 //! Quorate's machines in the simulator: what clients do, what goes wrong, and what must hold.
 //!
-//! [`Mesh`] is a mesh of nodes with clients, honest or not. [`catalogue`] names the scenarios: each is
-//! a function from a seed to a mesh and a plan. Everything a scenario does is decided by its seed, so a
-//! failure is a name and a number.
+//! A *system* is a cluster under test with its clients and invariants: [`Mesh`], a mesh of stores, honest
+//! or not, and [`Voters`], a group and its log. [`catalogue`] names the scenarios of all of them: each is
+//! a function from a seed to a system and a plan, and a [`Trial`] is what can be done with one, whatever
+//! it is of. Everything a scenario does is decided by its seed, so a failure is a name and a number.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod actor;
-mod capsule;
 mod catalogue;
 mod cuts;
 mod lies;
 mod memo;
 mod mesh;
+pub mod meshes;
 mod planted;
 mod readable;
 mod replay;
 mod simpler;
 mod state;
+mod trial;
 mod voters;
+mod walk;
 
 pub use actor::{Actor, Ask};
-pub use capsule::origin;
 pub use catalogue::{Named, catalogue, find};
-pub use cuts::{Cut, cuts};
 pub use lies::Lie;
 pub use mesh::{Expect, Mesh, Op};
 pub use planted::{Planted, planted};
-pub use replay::{Replay, describe, replay};
+pub use replay::Replay;
+pub use trial::{Keep, Refused, Smaller, Start, Trial, origin, subject};
 pub use voters::{Act, Voters};
+pub use walk::Walk;

@@ -1,12 +1,16 @@
-//! A node's state in lines, for the picture of a run.
+//! A node's state in lines, for replays and pictures.
 
 use std::fmt::Write as _;
 
+use quorate_core::machine::NodeId;
 use quorate_core::node::Node;
 use quorate_core::store::Store;
 use quorate_sim::{System as _, View};
 
 use crate::mesh::Mesh;
+
+/// Waiting entries that are told of at most.
+const WAITS_TOLD: usize = 3;
 
 /// What there is to say of a node after a step.
 pub(crate) fn state(
@@ -19,6 +23,7 @@ pub(crate) fn state(
     let status = actor.status();
     let (written, durable) = (view.log(node).len(), view.durable(node));
     let mut lines = vec![
+        ("id", format!("{:?}", actor.id())),
         ("links", links(view, node)),
         ("peers", peers(actor, view)),
         ("log", format!("{durable} of {written} durable")),
@@ -28,6 +33,8 @@ pub(crate) fn state(
         lines.push(("applied", format!("{}, state {:?}", status.applied, store.digest())));
         lines.push(("tips", tips(mesh, store, view)));
         lines.push(("members", members(mesh, store, view)));
+        lines.extend(some("waits", waits(store)));
+        lines.extend(some("cuts", cuts(mesh, store)));
     }
     let (late, crowded) = status.orphans_dropped;
     let noted = [
@@ -82,6 +89,25 @@ fn members(mesh: &Mesh, store: &Store, view: &View<'_, Mesh>) -> String {
         let member = store.membership().get(&mesh.id(node))?;
         Some(format!("{node}:{:?}", member.state))
     }))
+}
+
+/// Which entries wait, and for what: the first few.
+fn waits(store: &Store) -> Vec<String> {
+    let orphans = store.orphans();
+    let all = orphans.authors().into_iter().flat_map(|author| orphans.of(author, 0));
+    all.take(WAITS_TOLD).map(|orphan| format!("{:?} for {:?}", orphan.entry, orphan.wait)).collect()
+}
+
+/// Whose chains end where.
+fn cuts(mesh: &Mesh, store: &Store) -> Vec<String> {
+    let cut = |author: &NodeId| Some((mesh.name(author)?, store.chains().of(author)?.cut()?));
+    let cuts = store.membership().iter().filter_map(|(author, _)| cut(author));
+    cuts.map(|(name, cut)| format!("{name} at {cut}")).collect()
+}
+
+/// A line, if there is something to say.
+fn some(label: &'static str, words: Vec<String>) -> Option<(&'static str, String)> {
+    (!words.is_empty()).then(|| (label, words.join(", ")))
 }
 
 fn list(words: impl Iterator<Item = String>) -> String {

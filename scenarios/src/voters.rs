@@ -10,10 +10,13 @@
 //!
 //! In the end somebody leads and every member has all that was committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use bytes::Bytes;
-use quorate_core::log::{Ballot, Command, Entry, Event, Log, Members, Message, Payload, Timing};
+use quorate_core::log::{
+    Ballot, Command, Entry, Event, Log, Members, Message, Payload, Position, Timing,
+};
 use quorate_sim::{HostCx, Loss, Rng, SimTime, System, View};
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +72,8 @@ pub struct Voters {
     /// Under which ballot each host was told that its node leads, and not yet that it stopped.
     believes: Vec<Option<Ballot>>,
     tickets: u64,
+    /// Nodes that never start.
+    absent: BTreeSet<usize>,
 }
 
 impl Voters {
@@ -93,6 +98,7 @@ impl Voters {
             applied: vec![0; nodes],
             believes: vec![None; nodes],
             tickets: 0,
+            absent: BTreeSet::new(),
         }
     }
 
@@ -198,6 +204,8 @@ impl System for Voters {
             Act::HandOver => Command::HandOver { to: None },
             Act::Change(wanted) => {
                 let Some(log) = cx.view().machine(node) else { return };
+                let wanted: Vec<usize> =
+                    wanted.into_iter().filter(|node| !self.absent.contains(node)).collect();
                 let voters = self.step_towards(log, &wanted);
                 Command::Change { ticket, members: self.members(&voters) }
             }
@@ -286,7 +294,9 @@ impl System for Voters {
         let [(leader, _)] = leaders[..] else { return Err(format!("{leaders:?} lead")) };
         let Some(log) = view.machine(leader) else { return Err("the leader is down".to_owned()) };
         for id in log.members().all() {
-            let Some(node) = view.index(id) else { continue };
+            let Some(node) = view.index(id).filter(|node| !self.absent.contains(node)) else {
+                continue;
+            };
             let Some(member) = view.machine(node) else { return Err(format!("{node} is down")) };
             if member.commit() != log.last().index || member.last() != log.last() {
                 return Err(format!("node {node} has {} of {:?}", member.commit(), log.last()));
@@ -295,10 +305,71 @@ impl System for Voters {
         Ok(())
     }
 
+    fn describe(&self, node: usize, view: &View<'_, Self>) -> Vec<(&'static str, String)> {
+        let Some(log) = view.machine(node) else { return Vec::new() };
+        let short = |ballot: Ballot| short(ballot, view);
+        let Position { ballot, index } = log.last();
+        let (written, durable) = (view.log(node).len(), view.durable(node));
+        let leads = log.leads(view.monotonic(node)).map_or_else(|| "no".to_owned(), short);
+        vec![
+            ("leads", leads),
+            ("leader", log.leader().map_or_else(|| "none known".to_owned(), short)),
+            ("promised", short(log.promised())),
+            ("last", format!("{index}, of {}", short(ballot))),
+            ("commit", log.commit().to_string()),
+            ("log", format!("{durable} of {written} records durable")),
+            ("members", names(log.members(), view)),
+        ]
+    }
+
+    /// A group that keeps a quorum of those it began with does without one that never comes, unless
+    /// that one may be who must lead.
+    fn leave_out(&mut self, node: usize) -> bool {
+        let gone = self.absent.iter().chain([&node]).filter(|node| **node < self.voting).count();
+        if gone > (self.voting - 1) / 2 || self.must_lead_at.is_some() {
+            return false;
+        }
+        self.absent.insert(node);
+        true
+    }
+
+    fn simpler(&self, act: &Act) -> Vec<Act> {
+        match act {
+            Act::Change(wanted) if wanted.len() > 1 => (0..wanted.len())
+                .map(|at| {
+                    let mut fewer = wanted.clone();
+                    fewer.remove(at);
+                    Act::Change(fewer)
+                })
+                .collect(),
+            Act::Read { by_lease: true } => vec![Act::Read { by_lease: false }],
+            _ => Vec::new(),
+        }
+    }
+
     fn size(&self, message: &Message) -> usize {
         match message {
             Message::Append { entries, .. } => 100 + 60 * entries.len(),
             _ => 100,
         }
     }
+}
+
+/// A ballot in short: its number and whose it is.
+fn short(ballot: Ballot, view: &View<'_, Voters>) -> String {
+    match view.index(ballot.node) {
+        Some(node) if ballot != Ballot::ZERO => format!("{}.{node}", ballot.number),
+        _ => "none".to_owned(),
+    }
+}
+
+fn names(members: &Members, view: &View<'_, Voters>) -> String {
+    let mut text = String::new();
+    for id in members.all() {
+        let node = view.index(id).map_or_else(|| format!("{id:?}"), |node| node.to_string());
+        let witness = if members.witnesses.contains(&id) { ":witness" } else { "" };
+        let learner = if members.learners.contains(&id) { ":learner" } else { "" };
+        let _ = write!(text, "{node}{witness}{learner} ");
+    }
+    text.trim_end().to_owned()
 }

@@ -2,7 +2,7 @@
 //! as the one command that replays it.
 
 use quorate_scenarios::{catalogue, find};
-use quorate_sim::{Options, many};
+use quorate_sim::Options;
 
 /// Seeds of each scenario in an ordinary `cargo test`.
 const SEEDS: u64 = 120;
@@ -15,7 +15,7 @@ fn seeds() -> u64 {
 
 fn run(name: &str) {
     let scenario = find(name).expect("a scenario of this name");
-    let report = many(&scenario.build, 0..seeds(), Options::default());
+    let report = scenario.trial.many(0..seeds(), Options::default(), &|| ());
     println!("{name}: {report}");
     report.assert_ok(|seed| {
         format!("cargo run --release -- sim replay --scenario {name} --seed {seed}")
@@ -30,7 +30,7 @@ macro_rules! scenarios {
 
         #[test]
         fn none_is_left_out() {
-            let names: Vec<&str> = catalogue().iter().map(|scenario| scenario.name).collect();
+            let names: Vec<&str> = catalogue().map(|scenario| scenario.name).collect();
             assert_eq!(names, [$(stringify!($name)),*]);
         }
     };
@@ -40,4 +40,7 @@ scenarios! {
     swarm offline_write chain halves crash_in_sync lost_pushes lost_pages split_brain everybody
     long_absence delete_in_partition skewed_clocks equivocation old_copy bit_rot flood
     removed_author broken_signature invitations joining purge deep_rot cite_nothing strangers
+
+    voters leader_cut quorum_loss constrained chained deaf_leader mute_leader flapping_link
+    a_fifth_lost crashes all_restart slow_disk voters_change
 }

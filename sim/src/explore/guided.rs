@@ -79,6 +79,20 @@ impl<O: Clone> Path<O> {
     }
 }
 
+impl<O: fmt::Debug> Path<O> {
+    fn told(self) -> Path<String> {
+        let told = |action: Action<O>| match action {
+            Action::Op { node, op } => Action::Op { node, op: format!("{op:?}") },
+            Action::Fault(fault) => Action::Fault(fault),
+        };
+        let forks = self.forks.into_iter().map(|fork| {
+            let added = fork.added.into_iter().map(|(at, action)| (at, told(action)));
+            Fork { step: fork.step, reseed: fork.reseed, added: added.collect() }
+        });
+        Path { seed: self.seed, forks: forks.collect() }
+    }
+}
+
 impl<O: fmt::Debug> fmt::Display for Path<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "seed {}", self.seed)?;
@@ -146,6 +160,17 @@ impl<O> Default for Searched<O> {
     }
 }
 
+impl<O: fmt::Debug> Searched<O> {
+    fn told(self) -> Searched<String> {
+        let Searched { steps, runs, forks, marks, failures } = self;
+        let failures = failures.into_iter().map(|found| {
+            let Found { path, outcome, steps } = found;
+            Found { path: path.told(), outcome, steps }
+        });
+        Searched { steps, runs, forks, marks, failures: failures.collect() }
+    }
+}
+
 impl<O> fmt::Display for Searched<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Searched { steps, runs, forks, marks, failures } = self;
@@ -178,6 +203,14 @@ impl<O> Comparison<O> {
         };
         let (plain, guided) = (reached(&self.plain), reached(&self.guided));
         (plain != guided).then_some(guided > plain)
+    }
+}
+
+impl<O: fmt::Debug> Comparison<O> {
+    /// The same with operations in words, whatever they were.
+    #[must_use]
+    pub fn told(self) -> Comparison<String> {
+        Comparison { plain: self.plain.told(), guided: self.guided.told() }
     }
 }
 

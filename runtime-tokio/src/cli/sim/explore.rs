@@ -1,7 +1,7 @@
 //! `quorate sim explore`: forks from where marks were first reached, beside plain seeds.
 
 use clap::Args;
-use quorate_sim::explore::guided::{Options, Progress, Searched, compare};
+use quorate_sim::explore::guided::{Options, Progress, Searched};
 use serde_json::{Value, json};
 
 use super::shrink::spinner;
@@ -26,11 +26,12 @@ pub(super) fn run(args: &ExploreArgs, as_json: bool) -> Result<(), Failure> {
     let named = scenario(&args.scenario)?;
     let options = Options { steps_max: args.steps, until_failure: true };
     let bar = spinner();
-    let comparison = compare(&named.build, args.from, options, |progress: &Progress| {
+    let mut told = |progress: &Progress| {
         let Progress { steps, runs, marks, failures } = progress;
         bar.set_message(format!("{steps} steps, {runs} runs, {marks} marks, {failures} failures"));
         bar.tick();
-    });
+    };
+    let comparison = named.trial.compare(args.from, options, &mut told);
     bar.finish_and_clear();
     let (plain, guided) = (&comparison.plain, &comparison.guided);
     if as_json {

@@ -7,11 +7,11 @@ use super::print;
 use crate::control::protocol::Failure;
 
 pub(super) fn run(as_json: bool) -> Result<(), Failure> {
-    for Named { name, about, .. } in catalogue() {
+    for Named { name, system, about, .. } in catalogue() {
         if as_json {
-            print(&json!({ "scenario": name, "about": about }).to_string())?;
+            print(&json!({ "scenario": name, "system": system, "about": about }).to_string())?;
         } else {
-            print(&format!("{name:<20} {about}"))?;
+            print(&format!("{system:<8} {name:<20} {about}"))?;
         }
     }
     Ok(())

@@ -4,10 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use quorate_scenarios::{describe, origin, replay};
-use quorate_sim::capsule::Judgement;
+use quorate_scenarios::{Keep, Replay, Walk};
 use quorate_sim::trace::TraceEvent;
-use quorate_sim::{Cursor, Outcome};
 use serde_json::json;
 
 use super::subject::{Subject, Which};
@@ -41,43 +39,39 @@ pub(crate) struct ReplayArgs {
 
 pub(super) fn run(args: &ReplayArgs, as_json: bool) -> Result<(), Failure> {
     let subject = args.which.find()?;
-    let drawn = args.html.is_some() || args.shiviz.is_some();
-    let record = drawn || args.trace && args.until_step.is_none();
-    let mut sim = subject.prepare(record)?;
-    if drawn {
-        sim.keep_states();
+    let trial = subject.scenario.trial;
+    if args.interactive || args.until_step.is_some() {
+        let mut cursor = subject.ask(trial.walk(&subject.start))?;
+        there(args.node, cursor.nodes())?;
+        return match args.until_step {
+            Some(step) => until(args, &subject, cursor.as_mut(), step, as_json),
+            None => walk::run(cursor.as_mut(), as_json),
+        };
     }
-    let nodes = sim.view().nodes();
-    if let Some(node) = args.node.filter(|node| *node >= nodes) {
-        let text = format!("there is no node {node}: there are {nodes}, from 0");
-        return Err(Failure::new(Code::NotFound, text));
-    }
-    if args.interactive {
-        return walk::run(Cursor::new(sim), as_json);
-    }
-    if let Some(step) = args.until_step {
-        return until(args, &subject, Cursor::new(sim), step, as_json);
-    }
-    let replay = replay(sim);
-    let judgement =
-        subject.capsule.as_ref().map(|capsule| capsule.judge(&origin(), &replay.outcome));
+    let keep = match (&args.html, &args.shiviz, args.trace) {
+        (Some(_), ..) => Keep::States,
+        (None, Some(_), _) | (None, None, true) => Keep::Events,
+        (None, None, false) => Keep::Outcome,
+    };
+    let replay = subject.ask(trial.replay(&subject.start, keep))?;
+    there(args.node, replay.nodes.len())?;
     if let Some(file) = &args.html {
         write_file(file, &replay.html(subject.scenario, &subject.replay))?;
     }
     if let Some(file) = &args.shiviz {
         write_file(file, &replay.shiviz())?;
     }
-    let outcome = &replay.outcome;
+    let Replay { outcome, judgement, schedule, nodes } = &replay;
     let events = outcome.trace.as_deref().filter(|_| args.trace);
     let trace = told(events.unwrap_or_default(), args.node);
-    let here = |node: &usize| args.node.is_none_or(|wanted| wanted == *node);
+    let here = |node: usize| args.node.is_none_or(|wanted| wanted == node);
     let nodes: Vec<&String> =
-        (0..nodes).filter(here).filter_map(|node| replay.nodes.get(node)).collect();
+        (0..).zip(nodes).filter(|(n, _)| here(*n)).map(|(_, it)| it).collect();
     if as_json {
-        print(&as_value(&subject, outcome, judgement.as_ref(), &replay.schedule, &trace, &nodes))?;
+        print(&as_value(&subject, &replay, &trace, &nodes))?;
     } else {
         print(&format!("{}: {}", subject.scenario.name, subject.scenario.about))?;
-        replay.schedule.iter().try_for_each(|line| print(&format!("  {line}")))?;
+        schedule.iter().try_for_each(|line| print(&format!("  {line}")))?;
         trace.iter().try_for_each(|line| print(line))?;
         nodes.iter().try_for_each(|line| print(line))?;
         print(&format!("{} steps, trace {:016x}", outcome.steps, outcome.trace_hash))?;
@@ -92,19 +86,24 @@ pub(super) fn run(args: &ReplayArgs, as_json: bool) -> Result<(), Failure> {
     }
 }
 
-fn as_value(
-    subject: &Subject,
-    outcome: &Outcome,
-    judgement: Option<&Judgement>,
-    schedule: &[String],
-    trace: &[String],
-    nodes: &[&String],
-) -> String {
+/// Whether there is such a node.
+fn there(node: Option<usize>, nodes: usize) -> Result<(), Failure> {
+    match node.filter(|node| *node >= nodes) {
+        None => Ok(()),
+        Some(node) => {
+            let text = format!("there is no node {node}: there are {nodes}, from 0");
+            Err(Failure::new(Code::NotFound, text))
+        }
+    }
+}
+
+fn as_value(subject: &Subject, replay: &Replay, trace: &[String], nodes: &[&String]) -> String {
+    let Replay { outcome, judgement, schedule, .. } = replay;
     let failure = outcome.result.as_ref().err().map(|failure| failure.to_string());
     let value = json!({
         "scenario": subject.scenario.name, "seed": subject.seed, "failure": failure,
         "trace_hash": format!("{:016x}", outcome.trace_hash), "steps": outcome.steps,
-        "verdict": judgement.map(|judgement| judgement.to_string()),
+        "verdict": judgement.as_ref().map(|judgement| judgement.to_string()),
         "schedule": schedule, "trace": trace, "nodes": nodes,
     });
     value.to_string()
@@ -114,7 +113,7 @@ fn as_value(
 fn until(
     args: &ReplayArgs,
     subject: &Subject,
-    mut cursor: Cursor<quorate_scenarios::Mesh>,
+    cursor: &mut dyn Walk,
     step: u64,
     as_json: bool,
 ) -> Result<(), Failure> {
@@ -122,13 +121,13 @@ fn until(
     let place = cursor.place();
     let events = if args.trace { cursor.events(0..place.event) } else { Vec::new() };
     let trace = told(&events, args.node);
-    let all = 0..cursor.view().nodes();
+    let all = 0..cursor.nodes();
     let nodes: Vec<String> = all
         .filter(|node| args.node.is_none_or(|wanted| wanted == *node))
-        .map(|node| describe(cursor.sim(), node))
+        .map(|node| cursor.describe(node))
         .collect();
-    let hash = format!("{:016x}", cursor.sim().trace_hash());
-    let failure = cursor.sim().failure().map(|failure| failure.to_string());
+    let hash = format!("{:016x}", cursor.trace_hash());
+    let failure = cursor.failure().map(|failure| failure.to_string());
     if as_json {
         let value = json!({
             "scenario": subject.scenario.name, "seed": subject.seed, "failure": failure,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::ProgressBar;
 use quorate_scenarios::{Named, catalogue};
-use quorate_sim::{Options, Report, many};
+use quorate_sim::{Options, Report};
 use serde_json::{Value, json};
 
 use super::shrink::spinner;
@@ -84,7 +84,7 @@ impl Course {
         let failures_max = self.options.failures_max - self.report.failures.len();
         let begun = Instant::now();
         let options = Options { failures_max, ..self.options };
-        self.report.join(many(&self.scenario.build, seeds, options));
+        self.report.join(self.scenario.trial.many(seeds, options, &|| ()));
         self.spent += begun.elapsed();
     }
 
@@ -104,7 +104,7 @@ impl Course {
 
 pub(super) fn run(args: &RunArgs, as_json: bool) -> Result<(), Failure> {
     let named: Vec<&'static Named> = if args.scenarios.is_empty() {
-        catalogue().iter().collect()
+        catalogue().collect()
     } else {
         args.scenarios.iter().map(|name| scenario(name)).collect::<Result<_, _>>()?
     };
@@ -215,7 +215,7 @@ fn as_value(scenario: &Named, report: &Report, rate: f64) -> Value {
         .collect::<serde_json::Map<String, Value>>()
         .into();
     json!({
-        "scenario": scenario.name, "seeds": report.seeds, "seeds_per_second": rate,
+        "scenario": scenario.name, "system": scenario.system, "seeds": report.seeds, "seeds_per_second": rate,
         "simulated_s": report.simulated_us / 1_000_000, "steps": report.steps,
         "delivered": report.delivered, "dropped": report.dropped, "faults": report.faults,
         "marks": marks, "not_reached": report.unreached(scenario.marks), "failures": failures,
@@ -245,6 +245,6 @@ mod tests {
         while !course.over() {
             course.batch();
         }
-        assert_eq!(course.report, many(&scenario.build, 0..40, options));
+        assert_eq!(course.report, scenario.trial.many(0..40, options, &|| ()));
     }
 }

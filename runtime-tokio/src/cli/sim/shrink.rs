@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use quorate_scenarios::Smaller;
 use quorate_sim::shrink::{Effort, Progress};
 use serde_json::json;
 
@@ -28,14 +29,6 @@ pub(crate) struct ShrinkArgs {
 pub(super) fn run(args: &ShrinkArgs, as_json: bool) -> Result<(), Failure> {
     let subject = args.which.find()?;
     let (scenario, seed) = (subject.scenario, subject.seed);
-    let capsule = match subject.capsule {
-        Some(capsule) => capsule,
-        None => scenario.record(seed).map_err(|_| {
-            let name = scenario.name;
-            let text = format!("seed {seed} of {name} does not fail: there is nothing to shrink");
-            Failure::new(Code::Failed, text)
-        })?,
-    };
     let effort = Effort { threads: usize::from(args.jobs), ..Effort::default() };
     let bar = spinner();
     let mut told = |progress: Progress| {
@@ -45,29 +38,26 @@ pub(super) fn run(args: &ShrinkArgs, as_json: bool) -> Result<(), Failure> {
         ));
         bar.tick();
     };
-    let shrunk = scenario.shrink(&capsule, effort, &mut told);
+    let shrunk = scenario.trial.shrink(scenario.name, &subject.start, effort, &mut told);
     bar.finish_and_clear();
-    let shrunk = shrunk.map_err(|stale| Failure::new(Code::Failed, stale.to_string()))?;
-    let text = shrunk.capsule.to_string();
+    let Smaller { capsule, failure, before, progress, minimal } = subject.ask(shrunk)?;
     if let Some(out) = &args.out {
-        std::fs::write(out, &text)
+        std::fs::write(out, &capsule)
             .map_err(|error| Failure::new(Code::Storage, format!("{}: {error}", out.display())))?;
     }
-    let (before, Progress { tried, kept, elements, absent }) =
-        (capsule.run.schedule.len(), shrunk.progress);
+    let Progress { tried, kept, elements, absent } = progress;
     let out = args.out.as_ref().map(|out| out.display().to_string());
     if as_json {
         let value = json!({
-            "scenario": scenario.name, "seed": seed, "failure": shrunk.capsule.failure.to_string(),
+            "scenario": scenario.name, "seed": seed, "failure": failure.to_string(),
             "elements_before": before, "elements": elements, "absent": absent, "tried": tried,
-            "kept": kept, "minimal": shrunk.minimal, "out": out, "capsule": text,
+            "kept": kept, "minimal": minimal, "out": out, "capsule": capsule,
         });
         return print(&value.to_string());
     }
     let nodes = if absent == 1 { "node" } else { "nodes" };
     let summary = format!(
-        "{before} elements are {elements}, {absent} {nodes} left out; {tried} runs tried: {}",
-        shrunk.capsule.failure
+        "{before} elements are {elements}, {absent} {nodes} left out; {tried} runs tried: {failure}"
     );
     match out {
         Some(out) => {
@@ -75,7 +65,7 @@ pub(super) fn run(args: &ShrinkArgs, as_json: bool) -> Result<(), Failure> {
             print(&format!("  quorate sim replay {out}"))
         }
         // What is printed is the capsule, and can be sent to a file as it is.
-        None => print(&format!("{text}\n# {summary}")),
+        None => print(&format!("{capsule}\n# {summary}")),
     }
 }
 

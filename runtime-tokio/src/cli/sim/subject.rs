@@ -5,10 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use quorate_scenarios::{Mesh, Named, Op};
+use quorate_scenarios::{Named, Refused, Start, subject};
 use quorate_sim::capsule::CAPSULE_BYTES_MAX;
-use quorate_sim::many::prepare;
-use quorate_sim::{Capsule, Sim};
 
 use super::{replay_command, scenario};
 use crate::control::protocol::{Code, Failure};
@@ -31,51 +29,57 @@ pub(crate) struct Which {
 pub(super) struct Subject {
     pub(super) scenario: &'static Named,
     pub(super) seed: u64,
-    pub(super) capsule: Option<Capsule<Op>>,
+    pub(super) start: Start,
     /// The command that replays it.
     pub(super) replay: String,
+    /// The capsule's file, if it is one.
+    file: Option<PathBuf>,
 }
 
 impl Which {
     pub(super) fn find(&self) -> Result<Subject, Failure> {
         if let Some(path) = &self.capsule {
-            let capsule = read(path)?;
-            let scenario = scenario(&capsule.scenario)?;
+            let text = read(path)?;
+            let unread = |error| refused(Some(path), &Refused::Broken(error));
+            let (name, seed) = subject(&text).map_err(unread)?;
+            let (scenario, start) = (scenario(&name)?, Start::Capsule(text));
             let replay = format!("quorate sim replay {}", path.display());
-            let seed = capsule.run.seed;
-            return Ok(Subject { scenario, seed, capsule: Some(capsule), replay });
+            return Ok(Subject { scenario, seed, start, replay, file: Some(path.clone()) });
         }
         let (Some(name), Some(seed)) = (&self.scenario, self.seed) else {
             let text = "name a capsule, or a scenario and a seed";
             return Err(Failure::new(Code::Usage, text));
         };
-        let replay = replay_command(name, seed);
-        Ok(Subject { scenario: scenario(name)?, seed, capsule: None, replay })
+        let (scenario, start) = (scenario(name)?, Start::Seed(seed));
+        Ok(Subject { scenario, seed, start, replay: replay_command(name, seed), file: None })
     }
 }
 
 impl Subject {
-    /// The mesh before its first event.
-    pub(super) fn prepare(&self, record: bool) -> Result<Sim<Mesh>, Failure> {
-        match &self.capsule {
-            None => Ok(prepare(&self.scenario.build, self.seed, record)),
-            Some(capsule) => self
-                .scenario
-                .open(capsule, record)
-                .map_err(|unfit| Failure::new(Code::Usage, unfit.to_string())),
-        }
+    /// What came back, or why nothing did.
+    pub(super) fn ask<T>(&self, answer: Result<T, Refused>) -> Result<T, Failure> {
+        answer.map_err(|why| refused(self.file.as_deref(), &why))
     }
 }
 
-fn read(path: &Path) -> Result<Capsule<Op>, Failure> {
-    let name = path.display();
+/// What is no capsule of its scenario is a mistake of who gave it; what does not fail is an answer.
+fn refused(file: Option<&Path>, why: &Refused) -> Failure {
+    let code = match why {
+        Refused::Broken(_) | Refused::Unfit(_) => Code::Usage,
+        Refused::Holds(_) | Refused::Stale(_) => Code::Failed,
+    };
+    let file = file.map_or_else(String::new, |file| format!("{}: ", file.display()));
+    Failure::new(code, format!("{file}{why}"))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
     let broken = |error: std::io::Error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         let code = if missing { Code::NotFound } else { Code::Failed };
-        Failure::new(code, format!("{name}: {error}"))
+        Failure::new(code, format!("{}: {error}", path.display()))
     };
     let mut text = String::new();
     let most = CAPSULE_BYTES_MAX as u64 + 1;
     File::open(path).map_err(broken)?.take(most).read_to_string(&mut text).map_err(broken)?;
-    text.parse().map_err(|error| Failure::new(Code::Usage, format!("{name}: {error}")))
+    Ok(text)
 }

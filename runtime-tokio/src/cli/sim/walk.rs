@@ -1,7 +1,6 @@
 //! Walking through a run: a line at a time, forward and back.
 
-use quorate_scenarios::{Mesh, describe};
-use quorate_sim::Cursor;
+use quorate_scenarios::Walk;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use serde_json::json;
@@ -37,7 +36,7 @@ enum Wish {
     Quit,
 }
 
-pub(super) fn run(mut cursor: Cursor<Mesh>, as_json: bool) -> Result<(), Failure> {
+pub(super) fn run(cursor: &mut dyn Walk, as_json: bool) -> Result<(), Failure> {
     let broken =
         |error: ReadlineError| Failure::new(Code::Failed, format!("the terminal: {error}"));
     let mut editor = DefaultEditor::new().map_err(broken)?;
@@ -59,8 +58,8 @@ pub(super) fn run(mut cursor: Cursor<Mesh>, as_json: bool) -> Result<(), Failure
             Ok(Wish::Quit) => return Ok(()),
             Ok(wish) => {
                 last = wish;
-                let lines = obey(&mut cursor, wish);
-                answer(&cursor, &lines, as_json)?;
+                let lines = obey(cursor, wish);
+                answer(cursor, &lines, as_json)?;
             }
             Err(why) if as_json => print(&json!({ "error": why }).to_string())?,
             Err(why) => print(&why)?,
@@ -91,14 +90,14 @@ fn parse(line: &str) -> Result<Wish, String> {
 }
 
 /// Does it; what there is to say about it.
-fn obey(cursor: &mut Cursor<Mesh>, wish: Wish) -> Vec<String> {
+fn obey(cursor: &mut dyn Walk, wish: Wish) -> Vec<String> {
     let before = cursor.place().event;
     match wish {
         Wish::Next(steps) => cursor.forward(steps),
         Wish::Back(steps) => cursor.back(steps),
         Wish::Goto(step) => cursor.seek(step),
         Wish::End => cursor.finish(),
-        Wish::Node(node) | Wish::Show(node) if node >= cursor.view().nodes() => {
+        Wish::Node(node) | Wish::Show(node) if node >= cursor.nodes() => {
             return vec![format!("there is no node {node}")];
         }
         Wish::Node(node) => {
@@ -109,10 +108,10 @@ fn obey(cursor: &mut Cursor<Mesh>, wish: Wish) -> Vec<String> {
             if !stepped {
                 lines.push(format!("node {node} makes no further step"));
             }
-            lines.push(describe(cursor.sim(), node));
+            lines.push(cursor.describe(node));
             return lines;
         }
-        Wish::Show(node) => return vec![describe(cursor.sim(), node)],
+        Wish::Show(node) => return vec![cursor.describe(node)],
         Wish::Events(count) => {
             return told(&cursor.events(before.saturating_sub(count)..before), None);
         }
@@ -125,14 +124,13 @@ fn obey(cursor: &mut Cursor<Mesh>, wish: Wish) -> Vec<String> {
     told(&cursor.events(from.max(end.saturating_sub(EVENTS_TOLD))..end), None)
 }
 
-fn answer(cursor: &Cursor<Mesh>, lines: &[String], as_json: bool) -> Result<(), Failure> {
+fn answer(cursor: &dyn Walk, lines: &[String], as_json: bool) -> Result<(), Failure> {
     let place = cursor.place();
-    let sim = cursor.sim();
-    let failure = sim.failure().map(|failure| failure.to_string());
+    let failure = cursor.failure().map(|failure| failure.to_string());
     if as_json {
         let value = json!({
             "step": place.step, "event": place.event, "time_us": place.time.0,
-            "trace_hash": format!("{:016x}", sim.trace_hash()), "done": sim.done(),
+            "trace_hash": format!("{:016x}", cursor.trace_hash()), "done": cursor.done(),
             "failure": failure, "lines": lines,
         });
         return print(&value.to_string());
@@ -140,7 +138,7 @@ fn answer(cursor: &Cursor<Mesh>, lines: &[String], as_json: bool) -> Result<(), 
     lines.iter().try_for_each(|line| print(line))?;
     let end = match &failure {
         Some(failure) => format!(": {failure}"),
-        None if sim.done() => ": the end, everything held".to_owned(),
+        None if cursor.done() => ": the end, everything held".to_owned(),
         None => String::new(),
     };
     print(&format!("step {}, {}{end}", place.step, place.time))
@@ -148,6 +146,8 @@ fn answer(cursor: &Cursor<Mesh>, lines: &[String], as_json: bool) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
+    use quorate_scenarios::Start;
+
     use super::*;
 
     #[test]
@@ -161,17 +161,17 @@ mod tests {
     #[test]
     fn a_walk_goes_there_and_back() {
         let scenario = quorate_scenarios::find("halves").unwrap();
-        let sim = quorate_sim::many::prepare(&scenario.build, 1, false);
-        let mut cursor = Cursor::new(sim);
-        assert!(obey(&mut cursor, Wish::Goto(40)).len() as u64 <= EVENTS_TOLD);
-        let (place, hash) = (cursor.place(), cursor.sim().trace_hash());
-        assert!(!obey(&mut cursor, Wish::Next(3)).is_empty());
-        obey(&mut cursor, Wish::Back(20));
+        let mut walk = scenario.trial.walk(&Start::Seed(1)).unwrap();
+        let cursor = walk.as_mut();
+        assert!(obey(cursor, Wish::Goto(40)).len() as u64 <= EVENTS_TOLD);
+        let (place, hash) = (cursor.place(), cursor.trace_hash());
+        assert!(!obey(cursor, Wish::Next(3)).is_empty());
+        obey(cursor, Wish::Back(20));
         assert!(cursor.place().step < place.step);
-        obey(&mut cursor, Wish::Goto(place.step));
-        assert_eq!((cursor.place(), cursor.sim().trace_hash()), (place, hash));
-        let lines = obey(&mut cursor, Wish::Node(2));
+        obey(cursor, Wish::Goto(place.step));
+        assert_eq!((cursor.place(), cursor.trace_hash()), (place, hash));
+        let lines = obey(cursor, Wish::Node(2));
         assert!(lines.last().unwrap().starts_with("node 2"), "{lines:?}");
-        assert_eq!(obey(&mut cursor, Wish::Node(9)), ["there is no node 9"]);
+        assert_eq!(obey(cursor, Wish::Node(9)), ["there is no node 9"]);
     }
 }
