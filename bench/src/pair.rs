@@ -12,7 +12,9 @@ use bytes::Bytes;
 use quorate_core::entry::Entry;
 use quorate_core::identity::{Identity, verify};
 use quorate_core::machine::{Cx, Effects, Input, Machine, NodeId, Time};
-use quorate_core::node::{Body, Command, Config, Contact, Event, Message, Node, Notice, Record};
+use quorate_core::node::{
+    Body, Command, Config, Contact, Event, Message, Node, Notice, Record, StoreRecord,
+};
 use quorate_core::store::{Founding, Store};
 
 use crate::workload::WALL;
@@ -64,7 +66,7 @@ impl Host {
         let entries = entries.iter().map(|entry| Body::Entry(entry.bytes().clone()));
         let mut bodies = Vec::new();
         for (position, body) in (0..).zip([founding].into_iter().chain(entries)) {
-            let record = Record { position, wall: WALL, body };
+            let record = Record::Store(StoreRecord { position, wall: WALL, body });
             bodies.push(record.entry());
             node.restore(record);
         }
@@ -83,7 +85,9 @@ struct Sink {
 
 impl Effects<Node> for Sink {
     fn persist(&mut self, record: Record) {
-        self.bodies.push((record.position, record.entry()));
+        if let Record::Store(record) = record {
+            self.bodies.push((record.position, record.entry()));
+        }
     }
 
     fn send(&mut self, _: NodeId, message: Message) {

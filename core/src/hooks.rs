@@ -306,6 +306,9 @@ mod tests {
         fn emit(&mut self, event: Event) {
             self.0.push(event);
         }
+        fn emit_now(&mut self, event: Event) {
+            self.0.push(event);
+        }
     }
 
     struct Host {

@@ -345,6 +345,27 @@ impl Log {
         self.entries.members()
     }
 
+    /// The index of the last change of who takes part.
+    #[must_use]
+    pub fn members_since(&self) -> u64 {
+        self.entries.members_since()
+    }
+
+    /// What the latest snapshot covers.
+    #[must_use]
+    pub fn base(&self) -> Position {
+        self.entries.base()
+    }
+
+    /// How far another's log is known to be this leader's, durably.
+    #[must_use]
+    pub fn matched(&self, node: &NodeId) -> Option<u64> {
+        match &self.role {
+            Role::Leading(leading) => leading.matched(node),
+            _ => None,
+        }
+    }
+
     /// An entry that is at hand.
     #[must_use]
     pub fn get(&self, index: u64) -> Option<&Entry> {

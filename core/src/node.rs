@@ -10,6 +10,9 @@
 //!   messages and events, in that order, so nothing is told before it is durable.
 //! - `forks`: two accounts of one chain, from suspicion to proof.
 //!
+//! Beside the store, and without a word to it, a node may take part in a [`Cluster`]: that one hears of
+//! open peers alone, too, and keeps records of its own.
+//!
 //! **After a restore from a backup** a node is behind its own chain, and its next write would fork it.
 //! It cannot tell by itself. So after a start it first learns its own tip from a peer: writes wait until
 //! a sync shows that a peer holds no more of its chain than it does, or, if nobody is there, until
@@ -32,6 +35,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::cluster::{self, Cluster};
 use crate::detector::{self, Detector};
 use crate::entry::Entry;
 use crate::gap::{self, Gaps};
@@ -47,7 +51,7 @@ use crate::watch::Watches;
 
 pub use message::{
     Body, Command, Contact, Disconnect, Event, Holds, JoinError, Message, Notice, Record, Shown,
-    WatchUpdate,
+    StoreRecord, WatchUpdate,
 };
 pub use status::{PeerStatus, Status};
 
@@ -94,6 +98,7 @@ pub struct Node {
     transfer: Transfer,
     spread: Spread,
     watches: Watches,
+    cluster: Cluster,
     /// The peers that are there and accepted.
     open: BTreeMap<NodeId, Peer>,
     /// Where members were met, and the record that says so; none for those whom the ticket named.
@@ -161,6 +166,7 @@ enum Heard {
     Detector(detector::Event),
     Sync(sync::Event),
     Gap(gap::Event),
+    Cluster(cluster::Event),
 }
 
 /// What one step works with.
@@ -191,6 +197,7 @@ impl Node {
             transfer: Transfer::default(),
             spread: Spread::default(),
             watches: Watches::default(),
+            cluster: Cluster::new(cluster::Config::default()),
             open: BTreeMap::new(),
             contacts: BTreeMap::new(),
             bootstrap: BTreeSet::new(),
@@ -216,6 +223,17 @@ impl Node {
         self.config.identity.id()
     }
 
+    /// Sets its cluster up otherwise than by default; before anything is restored.
+    pub fn configure_cluster(&mut self, config: cluster::Config) {
+        self.cluster = Cluster::new(config);
+    }
+
+    /// Its part in a cluster, if it is in one.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// Its store, once it has one.
     #[must_use]
     pub fn store(&self) -> Option<&Store> {
@@ -229,6 +247,7 @@ impl Node {
         self.feed_detector(step, Input::Start);
         self.feed_sync(step, Input::Start);
         self.feed_gap(step, Input::Start);
+        self.feed_cluster(step, Input::Start);
         if let Some(store) = &mut self.store {
             store.restored(now);
             let network = store.id();
@@ -290,12 +309,19 @@ impl Node {
             Command::Unwatch(watch) => self.watches.end(watch),
             Command::SuspectDisk => self.suspect(step),
             Command::TrustDisk => self.own_chain_is_whole(step),
+            Command::Cluster(command) => self.feed_cluster(step, Input::Command(command)),
         }
     }
 
     fn message(&mut self, step: &mut Step<'_>, from: NodeId, message: Message) {
         if let Message::Handshake(message) = message {
             return self.feed_handshake(step, Input::Message { from, message });
+        }
+        // What the cluster must know to be durable it says to itself.
+        if from == step.cx.me
+            && let Message::Cluster(message) = message
+        {
+            return self.feed_cluster(step, Input::Message { from, message });
         }
         // Until a peer is open its words are early, or those of a stranger.
         if !self.open.contains_key(&from) {
@@ -321,6 +347,9 @@ impl Node {
             Message::Hunt(message) => self.hunted(step, from, message),
             Message::Proof(proof) => self.take_proof(step, Some(from), proof),
             Message::Contacts(contacts) => self.told_contacts(step, from, contacts),
+            Message::Cluster(message) => {
+                self.feed_cluster(step, Input::Message { from, message });
+            }
         }
     }
 
@@ -338,6 +367,9 @@ impl Node {
         }
         if due(self.gaps.deadline()) {
             self.feed_gap(step, Input::Tick);
+        }
+        if due(self.cluster.deadline()) {
+            self.feed_cluster(step, Input::Tick);
         }
         if due(self.transfer.deadline()) {
             for peer in self.transfer.give_up(now) {
@@ -368,6 +400,8 @@ impl Node {
             Heard::Detector(event) => self.detected(step, event),
             Heard::Sync(event) => self.synced(step, event),
             Heard::Gap(event) => self.gap_event(step, event),
+            Heard::Cluster(event) if event.at_once() => step.fx.emit_now(Event::Cluster(event)),
+            Heard::Cluster(event) => step.fx.emit(Event::Cluster(event)),
         }
     }
 
@@ -463,7 +497,8 @@ impl Node {
     fn persist(&mut self, step: &mut Step<'_>, position: u64, body: Body) {
         assert_eq!(position, self.logged, "records are written in the order of their positions");
         self.logged += 1;
-        step.fx.persist(Record { position, wall: step.cx.wall, body });
+        let record = StoreRecord { position, wall: step.cx.wall, body };
+        step.fx.persist(Record::Store(record));
     }
 
     /// The position of the next record that is not the store's own.
@@ -494,6 +529,12 @@ impl Node {
         let mut lift = Lift { fx: step.fx, bus: &mut step.bus, message, record, event };
         self.gaps.handle(step.cx, input, &mut lift);
     }
+
+    fn feed_cluster(&mut self, step: &mut Step<'_>, input: Input<Cluster>) {
+        let (message, record, event) = (Message::Cluster, Record::Cluster, Heard::Cluster);
+        let mut lift = Lift { fx: step.fx, bus: &mut step.bus, message, record, event };
+        self.cluster.handle(step.cx, input, &mut lift);
+    }
 }
 
 fn never(record: Never) -> Record {
@@ -507,7 +548,10 @@ impl Machine for Node {
     type Event = Event;
 
     fn restore(&mut self, record: Record) {
-        let Record { position, wall, body } = record;
+        let StoreRecord { position, wall, body } = match record {
+            Record::Store(record) => record,
+            Record::Cluster(record) => return self.cluster.restore(record),
+        };
         self.logged = position + 1;
         let mut outcomes = Vec::new();
         match (body, &mut self.store) {
@@ -575,6 +619,7 @@ impl Machine for Node {
             self.sync.deadline(),
             self.gaps.deadline(),
             self.transfer.deadline(),
+            self.cluster.deadline(),
             self.store.as_ref().and_then(|store| store.orphans().expires_at()),
             self.unpark_at,
             guard,
@@ -589,6 +634,7 @@ impl Machine for Node {
         self.sync.check();
         self.gaps.check();
         self.transfer.check();
+        self.cluster.check();
         if let Some(store) = &self.store {
             store.check();
             assert_eq!(store.next_position(), self.logged, "the store and the log count alike");

@@ -5,6 +5,8 @@ use bytes::Bytes;
 use quorate_core::machine::{Machine, NodeId};
 
 use crate::dial::Target;
+use crate::frame::Lane;
+use crate::log::Marks;
 use crate::storage::Corrupted;
 
 /// What stands between a machine and its application. Every call runs in the host's task and must
@@ -21,6 +23,12 @@ pub trait Edge: Send + 'static {
         actions: &mut Actions<'_, Self::Machine>,
     );
 
+    /// Whatever was there for this turn of the host has been taken: an edge that gathers what several
+    /// callers asked for gives it to the machine now, together.
+    fn turned(&mut self, actions: &mut Actions<'_, Self::Machine>) {
+        let _ = actions;
+    }
+
     /// Whether `peer`, which has proved its key, may have a link now. Anyone can make a key, so an
     /// edge that knows its members should refuse the others here: they take up links.
     fn admits(&mut self, peer: NodeId) -> bool {
@@ -28,10 +36,10 @@ pub trait Edge: Send + 'static {
         true
     }
 
-    /// `record` has this position in the log: told of each on restore, and then of each as it is
-    /// persisted, before it is durable. Positions rise, and none is ever used twice.
-    fn record(&mut self, position: u64, record: &<Self::Machine as Machine>::Record) {
-        let _ = (position, record);
+    /// `record` has this position in its lane: told of each on restore, and then of each as it is
+    /// persisted, before it is durable. Positions rise in each lane, and none is ever used twice.
+    fn record(&mut self, lane: Lane, position: u64, record: &<Self::Machine as Machine>::Record) {
+        let _ = (lane, position, record);
     }
 
     /// A stored record no longer has the bytes that were written. On restore this speaks of the
@@ -45,7 +53,7 @@ pub trait Edge: Send + 'static {
 #[derive(Debug)]
 pub struct Actions<'a, M: Machine> {
     pub(crate) queue: &'a mut Vec<Action<M>>,
-    pub(crate) logged: u64,
+    pub(crate) logged: Marks,
 }
 
 /// What is done with the bodies of a read, and the command that comes of it, if one does.
@@ -61,6 +69,7 @@ pub(crate) enum Action<M: Machine> {
     Redial(NodeId),
     Disconnect { peer: NodeId, reason: String },
     Forget { position: u64 },
+    Trim { before: u64 },
 }
 
 impl<M: Machine> std::fmt::Debug for Action<M> {
@@ -74,6 +83,7 @@ impl<M: Machine> std::fmt::Debug for Action<M> {
             Action::Redial(_) => "Redial",
             Action::Disconnect { .. } => "Disconnect",
             Action::Forget { .. } => "Forget",
+            Action::Trim { .. } => "Trim",
         })
     }
 }
@@ -143,11 +153,18 @@ impl<M: Machine> Actions<'_, M> {
         self.queue.push(Action::Forget { position });
     }
 
-    /// The log position before which everything was persisted when this event was emitted: the
-    /// last record the machine persisted before it has the position one below. Of an event that was
-    /// told at once, the position before which everything is durable.
+    /// Drops the journal's records before the position `before`, as far as whole segments hold nothing
+    /// else, once all that was persisted so far is durable: a record that was persisted since makes them
+    /// unnecessary.
+    pub fn trim(&mut self, before: u64) {
+        self.queue.push(Action::Trim { before });
+    }
+
+    /// The position in `lane` before which everything was persisted when this event was emitted: the
+    /// last record the machine persisted there before it has the position one below. Of an event that
+    /// was told at once, the position before which everything is durable.
     #[must_use]
-    pub fn logged(&self) -> u64 {
-        self.logged
+    pub fn logged(&self, lane: Lane) -> u64 {
+        self.logged.of(lane)
     }
 }

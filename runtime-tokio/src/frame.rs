@@ -25,6 +25,16 @@ const READ_BUFFER_BYTES: usize = 16 << 10;
 /// Bytes of a frame's length.
 pub const HEADER_BYTES: usize = 4;
 
+/// Where a record goes, and so for what an effect waits that rests on records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// The log of [`storage`](crate::storage). Effects of this lane wait for both.
+    Store,
+    /// The [`journal`](crate::journal). Effects of this lane wait for it alone, and may overtake those
+    /// of the other: they must reveal nothing but what is in the journal.
+    Journal,
+}
+
 /// How a machine's messages and records become bytes. Decoding must accept anything a peer could
 /// send and answer with an error, never a panic, and allocate no more than a small multiple of what
 /// it is given.
@@ -35,9 +45,24 @@ pub trait Codec<M: Machine>: Clone + Send + Sync + 'static {
     fn decode_message(&self, bytes: Bytes) -> Result<M::Message, WireError>;
     /// Appends the record's bytes.
     fn encode_record(&self, record: &M::Record, out: &mut Vec<u8>);
-    /// Takes a record from our own log.
-    fn decode_record(&self, bytes: Bytes) -> Result<M::Record, WireError>;
-    /// What a machine is told in place of the record at `position`, whose stored bytes are not those
+    /// Takes a record that we wrote in `lane`.
+    fn decode_record(&self, lane: Lane, bytes: Bytes) -> Result<M::Record, WireError>;
+    /// Where the record goes. Each lane's records come back in their order, those of the store first.
+    fn record_lane(&self, record: &M::Record) -> Lane {
+        let _ = record;
+        Lane::Store
+    }
+    /// What a message that is held rests on.
+    fn message_lane(&self, message: &M::Message) -> Lane {
+        let _ = message;
+        Lane::Store
+    }
+    /// What an event that is held rests on.
+    fn event_lane(&self, event: &M::Event) -> Lane {
+        let _ = event;
+        Lane::Store
+    }
+    /// What a machine is told in place of the store's record at `position`, whose stored bytes are not those
     /// that were written. `None` if it cannot do without it: then a host cuts the log there if nothing
     /// sound follows, and refuses to start if something does.
     fn damaged_record(&self, position: u64) -> Option<M::Record> {

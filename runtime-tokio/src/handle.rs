@@ -122,6 +122,10 @@ pub struct Metrics {
     pub commits: u64,
     /// Records in those commits.
     pub records: u64,
+    /// Groups of records begun in the journal.
+    pub groups: u64,
+    /// Records in those groups.
+    pub journaled: u64,
     /// Effects that wait for a commit.
     pub held: usize,
     /// Messages to peers without a link.

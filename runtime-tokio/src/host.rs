@@ -26,11 +26,13 @@ use crate::edge::Edge;
 use crate::frame::{Codec, WireError};
 use crate::handle::{Handle, Request};
 use crate::handshakes::Handshakes;
+use crate::journal::Journal;
 use crate::link::{Arrival, Inbox, LINK_QUEUE_BYTES, Pulse};
-use crate::log::{Done, Log, ReadDone};
+use crate::log::{Done, Log, Marks, ReadDone};
 use crate::net::{Listener, Net};
 use crate::outbox::{Outbox, Parts};
-use crate::storage::{Corrupted, Storage, StorageError, on_suspicion};
+use crate::restore::restore;
+use crate::storage::{Storage, StorageError};
 use crate::tls::Identity;
 
 /// Links that may be up at once, unless the settings say otherwise.
@@ -75,6 +77,8 @@ pub struct Setup<E: Edge, N, C> {
     pub identity: Identity,
     /// The log.
     pub storage: Storage,
+    /// The journal beside it, where the codec sends records there.
+    pub journal: Option<Journal>,
     /// The rest.
     pub settings: Settings,
 }
@@ -152,19 +156,9 @@ where
     N: Net,
     C: Codec<E::Machine>,
 {
-    let Setup { mut machine, mut edge, net, codec, identity, storage, settings } = setup;
+    let Setup { mut machine, mut edge, net, codec, identity, storage, journal, settings } = setup;
     let span = info_span!("host", me = %identity.id().short());
-    span.in_scope(|| {
-        let mut refused = None;
-        on_suspicion(|| match restore(&storage, &codec, &mut machine, &mut edge) {
-            Err(HostError::Storage(error)) => Err(error),
-            other => {
-                refused = other.err();
-                Ok(())
-            }
-        })?;
-        refused.map_or(Ok(()), Err)
-    })?;
+    span.in_scope(|| restore(&storage, journal.as_ref(), &codec, &mut machine, &mut edge))?;
     let (inbox, arrivals) = Inbox::new();
     let (handle, requests) = Handle::new();
     let (tasks, stop) = (Tasks::new(span.clone()), CancellationToken::new());
@@ -172,7 +166,7 @@ where
         me: identity.id(),
         edge,
         codec,
-        log: Log::new(storage),
+        log: Log::new(storage, journal),
         link_queue_bytes: settings.link_queue_bytes,
         max_connections: settings.max_connections,
     });
@@ -196,7 +190,8 @@ where
         };
         tasks.spawn(door.accept_all(listener, inbox.clone()));
     }
-    span.in_scope(|| info!(addr = local_addr, log = outbox.log.next(), "host starts"));
+    let Marks { store, journal } = outbox.log.next();
+    span.in_scope(|| info!(addr = local_addr, log = store, journal, "host starts"));
     let guard = tasks.stop.clone().drop_guard();
     let stop_guard = stop.clone().drop_guard();
     let host = Host {
@@ -215,46 +210,6 @@ where
     };
     let task = Some(tokio::spawn(host.run().instrument(span)));
     Ok(Running { handle, local_addr, stop: stop_guard, task })
-}
-
-/// Feeds the machine every record, or what stands in for a damaged one; cuts a damaged tail that
-/// nothing can stand in for.
-fn restore<E: Edge, C: Codec<E::Machine>>(
-    storage: &Storage,
-    codec: &C,
-    machine: &mut E::Machine,
-    edge: &mut E,
-) -> Result<(), HostError> {
-    let mut tail: Vec<Corrupted> = Vec::new();
-    for entry in storage.records()? {
-        match entry? {
-            (position, Err(report)) => match codec.damaged_record(position) {
-                Some(record) if tail.is_empty() => {
-                    error!(%report, "a record is damaged");
-                    edge.corrupted(report);
-                    machine.restore(record);
-                }
-                _ => tail.push(report),
-            },
-            (position, Ok(bytes)) => {
-                if let Some(&report) = tail.first() {
-                    return Err(StorageError::Corrupted(report).into());
-                }
-                let record = codec.decode_record(bytes);
-                let record = record.map_err(|error| HostError::Undecodable { position, error })?;
-                edge.record(position, &record);
-                machine.restore(record);
-            }
-        }
-    }
-    if !tail.is_empty() {
-        storage.forget(&tail.iter().map(|report| report.position).collect::<Vec<_>>())?;
-    }
-    for report in tail {
-        error!(%report, "the log's tail is cut");
-        edge.corrupted(report);
-    }
-    Ok(())
 }
 
 /// A host that runs. Dropping it stops the host soon; [`stop`](Self::stop) waits for it.
@@ -436,11 +391,17 @@ where
         }
     }
 
-    /// Whatever is there to do, up to a bound. The host's own inputs come first: what a link
-    /// brings must not overtake the news of that link.
+    /// Whatever is there to do, up to a bound.
     fn turn(&mut self) {
         self.tick();
         self.dial();
+        self.take_inputs();
+        let logged = self.outbox.log.next();
+        self.outbox.at_edge(logged, |edge, actions| edge.turned(actions));
+    }
+
+    /// The host's own inputs come first: what a link brings must not overtake the news of that link.
+    fn take_inputs(&mut self) {
         for _ in 0..TURN_INPUTS {
             if let Some(input) = self.outbox.local.pop_front() {
                 self.step(input);

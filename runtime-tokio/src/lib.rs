@@ -15,11 +15,13 @@ pub mod frame;
 pub mod handle;
 mod handshakes;
 pub mod host;
+pub mod journal;
 pub mod link;
 mod log;
 pub mod net;
 pub mod node;
 mod outbox;
+mod restore;
 pub mod storage;
 pub mod tls;
 

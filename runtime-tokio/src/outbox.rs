@@ -10,11 +10,11 @@ use tracing::{debug, info, warn};
 use crate::connect::Connected;
 use crate::dial::Dials;
 use crate::edge::{Action, Actions, Edge};
-use crate::frame::{Codec, seal};
+use crate::frame::{Codec, Lane, seal};
 use crate::handle::{Answer, LinkMetrics, MAX_PAST_PEERS, Metrics, Traffic};
 use crate::host::{Clock, chance};
 use crate::link::{CloseReason, Closings, EMPTY_FRAME, Link, LinkTask, accepted_wins};
-use crate::log::Log;
+use crate::log::{Log, Marks};
 use tokio_util::sync::CancellationToken;
 
 /// Effects that may wait for the disk before the host takes no more input.
@@ -43,7 +43,9 @@ pub(crate) struct Outbox<E: Edge, C> {
     pub(crate) local: VecDeque<Input<E::Machine>>,
     pub(crate) link_queue_bytes: usize,
     pub(crate) max_connections: usize,
-    held: VecDeque<(u64, Held<E::Machine>)>,
+    /// What waits for both lanes, and what for the journal alone; see [`crate::log`].
+    held: VecDeque<(Marks, Held<E::Machine>)>,
+    held_by_journal: VecDeque<(Marks, Held<E::Machine>)>,
     actions: Vec<Action<E::Machine>>,
     pub(crate) links: BTreeMap<NodeId, Link>,
     next_link: u64,
@@ -83,6 +85,7 @@ where
             link_queue_bytes,
             max_connections,
             held: VecDeque::new(),
+            held_by_journal: VecDeque::new(),
             actions: Vec::new(),
             links: BTreeMap::new(),
             next_link: 0,
@@ -96,15 +99,16 @@ where
 
     /// Whether so much waits that no more input should be taken.
     pub(crate) fn is_full(&self) -> bool {
-        self.log.is_full() || self.held.len() >= MAX_HELD || self.local.len() >= MAX_LOCAL
+        self.log.is_full() || self.held() >= MAX_HELD || self.local.len() >= MAX_LOCAL
+    }
+
+    fn held(&self) -> usize {
+        self.held.len() + self.held_by_journal.len()
     }
 
     /// Lets out, in order, whatever is durable.
     pub(crate) fn release(&mut self) {
-        while let Some((stamp, _)) = self.held.front()
-            && *stamp <= self.log.durable()
-        {
-            let Some((logged, effect)) = self.held.pop_front() else { break };
+        while let Some((logged, effect)) = self.released() {
             match effect {
                 Held::Send(to, message) => self.transmit(to, message),
                 Held::Emit(event) => {
@@ -115,15 +119,31 @@ where
         }
     }
 
+    /// The next effect that may leave.
+    fn released(&mut self) -> Option<(Marks, Held<E::Machine>)> {
+        let durable = self.log.durable();
+        let leaves = |lane| move |(stamp, _): &mut (Marks, _)| durable.releases(*stamp, lane);
+        let swift = self.held_by_journal.pop_front_if(leaves(Lane::Journal));
+        swift.or_else(|| self.held.pop_front_if(leaves(Lane::Store)))
+    }
+
     /// Holds an answer until all that is persisted so far is durable.
     pub(crate) fn hold(&mut self, answer: Answer) {
-        self.held.push_back((self.log.next(), Held::Answer(answer)));
+        self.hold_in(Lane::Store, Held::Answer(answer));
+    }
+
+    fn hold_in(&mut self, lane: Lane, effect: Held<E::Machine>) {
+        let queue = match lane {
+            Lane::Store => &mut self.held,
+            Lane::Journal => &mut self.held_by_journal,
+        };
+        queue.push_back((self.log.next(), effect));
     }
 
     /// Lets the edge act, then does what it asked for.
     pub(crate) fn at_edge(
         &mut self,
-        logged: u64,
+        logged: Marks,
         act: impl FnOnce(&mut E, &mut Actions<'_, E::Machine>),
     ) {
         act(&mut self.edge, &mut Actions { queue: &mut self.actions, logged });
@@ -150,6 +170,7 @@ where
                     self.unlink(peer, CloseReason::Disconnected);
                 }
                 Action::Forget { position } => self.log.forget(position),
+                Action::Trim { before } => self.log.trim(before),
             }
         }
     }
@@ -279,7 +300,9 @@ where
             steps,
             commits: self.log.commits,
             records: self.log.records,
-            held: self.held.len(),
+            groups: self.log.groups,
+            journaled: self.log.journaled,
+            held: self.held(),
             unroutable: self.unroutable,
             oversized: self.oversized,
         }
@@ -292,14 +315,15 @@ where
     C: Codec<E::Machine>,
 {
     fn persist(&mut self, record: <E::Machine as Machine>::Record) {
-        self.edge.record(self.log.next(), &record);
+        let lane = self.codec.record_lane(&record);
+        self.edge.record(lane, self.log.next().of(lane), &record);
         let mut bytes = Vec::new();
         self.codec.encode_record(&record, &mut bytes);
-        self.log.push(bytes);
+        self.log.push(lane, bytes);
     }
 
     fn send(&mut self, to: NodeId, message: <E::Machine as Machine>::Message) {
-        self.held.push_back((self.log.next(), Held::Send(to, message)));
+        self.hold_in(self.codec.message_lane(&message), Held::Send(to, message));
     }
 
     fn send_now(&mut self, to: NodeId, message: <E::Machine as Machine>::Message) {
@@ -307,7 +331,7 @@ where
     }
 
     fn emit(&mut self, event: <E::Machine as Machine>::Event) {
-        self.held.push_back((self.log.next(), Held::Emit(event)));
+        self.hold_in(self.codec.event_lane(&event), Held::Emit(event));
     }
 
     fn emit_now(&mut self, event: <E::Machine as Machine>::Event) {

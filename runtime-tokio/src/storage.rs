@@ -81,6 +81,20 @@ pub enum StorageError {
         /// What the file says.
         found: u64,
     },
+    /// A record of the [journal](crate::journal) was durable and cannot be read.
+    #[error(
+        "{file} is damaged at offset {offset} (record {position}); what stood there may be a vote that \
+             nobody else remembers, so this node must not take part in its cluster again: start with \
+             an empty directory, and let the cluster replace the node"
+    )]
+    Journal {
+        /// The segment.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// The record's position.
+        position: u64,
+    },
     /// Any other failure of the disk.
     #[error("the log cannot be read or written: {0}")]
     Io(io::Error),
@@ -276,7 +290,7 @@ fn open_record(position: u64, stored: &[u8]) -> Checked {
     }
 }
 
-fn io_error(error: io::Error) -> StorageError {
+pub(crate) fn io_error(error: io::Error) -> StorageError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageError::DiskFull(error),
         _ => StorageError::Io(error),

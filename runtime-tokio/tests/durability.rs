@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 
+use quorate_runtime_tokio::frame::Lane;
 use quorate_runtime_tokio::host::{HostError, Settings};
 use quorate_runtime_tokio::storage::{FILE_NAME, Storage, StorageError};
 use support::{Command, Event, Gate, Node, hung, listening, memory};
@@ -27,7 +28,8 @@ async fn a_restart_restores_the_records_in_order() {
         let records = node.handle.query(|toy, _| toy.records.clone()).await.unwrap();
         assert_eq!(records, all);
         let positions = node.handle.with_edge(|edge, _| edge.positions.clone()).await.unwrap();
-        let expected: Vec<_> = (0..).zip(all.iter().cloned()).collect();
+        let expected: Vec<_> =
+            (0..).zip(&all).map(|(at, text)| (Lane::Store, at, text.clone())).collect();
         assert_eq!(positions, expected, "the edge is told of restored and new ones alike");
         node.running.stop().await.unwrap();
     }
@@ -199,7 +201,11 @@ async fn rot_at_the_logs_end_is_cut_and_reported() {
     assert_eq!(node.event().await, Event::Started(2));
     node.command(persist("fourth record")).await;
     let positions = node.handle.query(|_, edge| edge.positions.clone()).await.unwrap();
-    assert_eq!(positions.last(), Some(&(3, "fourth record".into())), "no position is used twice");
+    assert_eq!(
+        positions.last(),
+        Some(&(Lane::Store, 3, "fourth record".into())),
+        "no position is used twice"
+    );
     node.running.stop().await.unwrap();
     let storage = Storage::open(dir.path()).unwrap();
     assert!(storage.records().unwrap().all(|entry| entry.unwrap().1.is_ok()));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use quorate_core::machine::NodeId;
 use quorate_core::store::{Change, WriteError};
 use quorate_core::watch::{MAX_PENDING, Pattern, WINDOW};
+use quorate_runtime_tokio::journal::{Journal, Memory};
 use quorate_runtime_tokio::node::data_dir::DataDir;
 use quorate_runtime_tokio::node::read::{Keys, Value, VersionChange};
 use quorate_runtime_tokio::node::watch::Update;
@@ -21,7 +22,8 @@ async fn node(seed: u8, options: Options) -> (Node, RunningNode) {
 
 fn data(seed: u8) -> DataDir {
     let storage = Storage::with_backend(redb::backends::InMemoryBackend::new()).unwrap();
-    DataDir { seed: [seed; 32], storage, suspect: false }
+    let journal = Journal::with_disk(Memory::default()).unwrap();
+    DataDir { seed: [seed; 32], storage, journal, suspect: false }
 }
 
 fn put(key: &'static str, value: &'static str) -> Change {

@@ -21,7 +21,7 @@ use quorate_core::machine::NodeId;
 use quorate_core::membership::State;
 use quorate_core::node::{
     Body, Command, Config, Contact, Disconnect, Event, Holds, Node, Notice, Record, Shown,
-    WatchUpdate,
+    StoreRecord, WatchUpdate,
 };
 use quorate_core::store::{Change, Founding, Store, WriteError};
 use quorate_core::value::{Found, read, scan};
@@ -528,7 +528,7 @@ impl System for Mesh {
             }
             Event::Watched { update, .. } => self.told(node, update, cx),
             Event::Notice(notice) => noticed(&notice, cx),
-            Event::Joined { .. } | Event::Dial { .. } | Event::Undial(_) => {}
+            Event::Joined { .. } | Event::Dial { .. } | Event::Undial(_) | Event::Cluster(_) => {}
         }
     }
 
@@ -559,8 +559,9 @@ impl System for Mesh {
 
     /// What is left of a damaged record once the host has found that its checksum is wrong.
     fn rot(&self, record: &Record, _entropy: u64) -> Option<Record> {
+        let Record::Store(record) = record else { return None };
         let Body::Entry(_) = &record.body else { return None };
-        Some(Record { body: Body::Entry(Bytes::new()), ..record.clone() })
+        Some(Record::Store(StoreRecord { body: Body::Entry(Bytes::new()), ..record.clone() }))
     }
 
     /// Whoever never comes owes nothing. Without the founder there is no mesh.

@@ -13,7 +13,7 @@ use quorate_core::identity::verify;
 use quorate_core::node::Node;
 use quorate_core::sigchain::{ForkProof, MAX_PROOF_RUN};
 use quorate_core::ticket::Ticket;
-use quorate_runtime_tokio::frame::{Codec, FrameReader, HEADER_BYTES, MAX_FRAME_BYTES, seal};
+use quorate_runtime_tokio::frame::{Codec, FrameReader, HEADER_BYTES, Lane, MAX_FRAME_BYTES, seal};
 use quorate_runtime_tokio::node::NodeCodec;
 
 /// A decoder under test.
@@ -89,10 +89,16 @@ pub fn message(bytes: &[u8]) -> bool {
 /// A record of the log.
 #[must_use]
 pub fn record(bytes: &[u8]) -> bool {
-    let Ok(record) = NodeCodec.decode_record(Bytes::copy_from_slice(bytes)) else { return false };
+    let Ok(record) = NodeCodec.decode_record(Lane::Store, Bytes::copy_from_slice(bytes)) else {
+        return false;
+    };
     let mut again = Vec::new();
     Codec::<Node>::encode_record(&NodeCodec, &record, &mut again);
-    assert_eq!(NodeCodec.decode_record(again.into()), Ok(record), "what is kept is the same");
+    assert_eq!(
+        NodeCodec.decode_record(Lane::Store, again.into()),
+        Ok(record),
+        "what is kept is the same"
+    );
     true
 }
 

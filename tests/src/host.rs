@@ -77,7 +77,12 @@ impl Host {
                 !is_tick || self.node.deadline().is_none_or(|at| at > self.now),
                 "a stuck timer"
             );
-            self.log.extend(told.records.into_iter().map(|record| (record.position, record)));
+            for record in told.records {
+                // The cluster's records are never read again.
+                if let Record::Store(store) = &record {
+                    self.log.insert(store.position, record);
+                }
+            }
             all.sent.append(&mut told.sent);
             for event in told.events {
                 match event {

@@ -5,9 +5,9 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::log::{self, Ballot, Members};
+use crate::log::{self, Ballot};
 use crate::machine::NodeId;
-use crate::registry::{self, Change, Query, Refusal, Reply, Target};
+use crate::registry::{self, Change, Query, Refusal, Reply, SnapshotError, Target};
 
 /// Which cluster: drawn when it is made, and in every message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,7 +28,8 @@ impl fmt::Debug for ClusterId {
 /// What the host, for its clients, asks of a cluster's node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
-    /// Makes a cluster with this node as its one voter, if the node is in none. Answered.
+    /// Makes a cluster with this node as its one voter, if the node is in none. Answered when the node
+    /// leads it.
     Init {
         /// Comes back.
         ticket: u64,
@@ -163,6 +164,10 @@ pub enum Error {
     TooLarge,
     /// A node that is no member.
     NotAMember(NodeId),
+    /// A node to which the leader has no link: whether it is there at all is not known.
+    Unreachable(NodeId),
+    /// This node keeps a snapshot that it cannot read, and takes no part: see [`Event::Halted`].
+    Halted,
     /// A node that takes part already, and not in this seat: remove it first.
     OtherSeat(NodeId),
     /// A node that may not lead, or not vote, as it is: only a learner is promoted, and only a voter
@@ -212,6 +217,10 @@ impl fmt::Display for Error {
             Error::Busy => f.write_str("too much waits already: try again later"),
             Error::TooLarge => f.write_str("a request has at most 1,048,576 bytes"),
             Error::NotAMember(node) => write!(f, "{node:?} is not a member of the cluster"),
+            Error::Unreachable(node) => write!(f, "the leader has no link to {node:?}"),
+            Error::Halted => {
+                f.write_str("this node cannot read its cluster's snapshot: upgrade and restart it")
+            }
             Error::OtherSeat(node) => {
                 write!(f, "{node:?} is a member in another role: remove it first")
             }
@@ -254,9 +263,31 @@ pub enum Event {
     Joined(ClusterId),
     /// This node is no member any more.
     Left(ClusterId),
+    /// The state that came from the leader, or from the disk, is of a version that this one does not
+    /// know: the node takes no part until it is started again with one that does.
+    Halted(SnapshotError),
     /// What this node keeps of the cluster begins anew with the last record of which
     /// [`Record::begins`] is true: the host may drop the records before it.
     Covered,
+}
+
+impl Event {
+    /// Whether it need not wait for this node's disk: what it tells rests on what a quorum holds
+    /// durably, or on nothing, and that a lead is over must be known before another begins. A parent
+    /// passes these on by [`Effects::emit_now`](crate::machine::Effects::emit_now), so that they keep
+    /// their order, and all others by [`Effects::emit`](crate::machine::Effects::emit).
+    #[must_use]
+    pub fn at_once(&self) -> bool {
+        match self {
+            Event::Answer { .. }
+            | Event::Watched { .. }
+            | Event::Leading(_)
+            | Event::Stopped(_)
+            | Event::LeaderChanged(_)
+            | Event::HealthChanged(_) => true,
+            Event::Joined(_) | Event::Left(_) | Event::Halted(_) | Event::Covered => false,
+        }
+    }
 }
 
 /// What a watch's reader is told.
@@ -333,6 +364,8 @@ pub enum Body {
     Answers {
         /// As given.
         life: u64,
+        /// As given.
+        ballot: Ballot,
         /// Of each.
         answers: Vec<Answer>,
     },
@@ -340,17 +373,15 @@ pub enum Body {
     Stranger,
     /// You are a member, since this index.
     Join {
-        /// Where the log says so.
+        /// Where the log says so, or later.
         since: u64,
-        /// Who else is.
-        members: Members,
     },
     /// Here I am: am I still a member?
     Hello,
-    /// You are no member any more, since this index.
+    /// You are no member.
     Removed {
-        /// Where the log says so, durably at a quorum.
-        since: u64,
+        /// As of this index, which is committed.
+        at: u64,
     },
 }
 

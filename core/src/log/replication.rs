@@ -93,6 +93,10 @@ impl Leading {
             handing_over: None,
         }
     }
+
+    pub(super) fn matched(&self, node: &NodeId) -> Option<u64> {
+        self.followers.get(node).map(|follower| follower.matched)
+    }
 }
 
 impl Log {

@@ -122,6 +122,7 @@ impl Node {
         self.feed_detector(step, Input::Link { peer, up: true });
         self.feed_sync(step, Input::Link { peer, up: true });
         self.feed_gap(step, Input::Link { peer, up: true });
+        self.feed_cluster(step, Input::Link { peer, up: true });
         self.send_contacts(step, peer);
         self.ask_own_tip(step, peer);
         if let Some(address) = address {
@@ -152,6 +153,7 @@ impl Node {
         self.feed_detector(step, Input::Link { peer, up: false });
         self.feed_sync(step, Input::Link { peer, up: false });
         self.feed_gap(step, Input::Link { peer, up: false });
+        self.feed_cluster(step, Input::Link { peer, up: false });
         if self.guard == Guard::Joining && self.open.is_empty() {
             self.turn_away(step);
         }

@@ -14,7 +14,7 @@ use crate::sigchain::{Fork, ForkProof};
 use crate::spread::News;
 use crate::store::{Change, Founding, Refusal, WriteError};
 use crate::watch::{Pattern, Update};
-use crate::{detector, gap, handshake, hunt, sync, transfer};
+use crate::{cluster, detector, gap, handshake, hunt, sync, transfer};
 
 /// What travels between nodes, by protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub enum Message {
     Proof(ForkProof),
     /// Where others listen.
     Contacts(Vec<Contact>),
+    /// The cluster's.
+    Cluster(cluster::Message),
 }
 
 /// Where a node listens.
@@ -48,10 +50,31 @@ pub struct Contact {
     pub address: String,
 }
 
-/// What a node writes to its log. Each record names its own position, so that positions survive the
-/// forgetting of records.
+/// What a node writes down. The two kinds go different ways: the store's records are kept one by one,
+/// for their entries are read again, and forgotten one by one; the cluster's are only ever replayed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Record {
+pub enum Record {
+    /// The store's.
+    Store(StoreRecord),
+    /// The cluster's.
+    Cluster(cluster::Record),
+}
+
+impl Record {
+    /// The entry in it, if it is an entry's record.
+    #[must_use]
+    pub fn entry(&self) -> Option<Bytes> {
+        match self {
+            Record::Store(record) => record.entry(),
+            Record::Cluster(_) => None,
+        }
+    }
+}
+
+/// What a node writes to the log of its store. Each record names its own position, so that positions
+/// survive the forgetting of records.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StoreRecord {
     /// Its position in the log.
     pub position: u64,
     /// The wall clock when it was written: decisions that depended on it are made again with it.
@@ -85,7 +108,7 @@ pub enum Body {
     Waived(Link),
 }
 
-impl Record {
+impl StoreRecord {
     /// The entry in it, if it is an entry's record.
     #[must_use]
     pub fn entry(&self) -> Option<Bytes> {
@@ -149,6 +172,8 @@ pub enum Command {
     SuspectDisk,
     /// Write on, although the disk may be an old copy: what it lacks is lost for sure.
     TrustDisk,
+    /// For the cluster.
+    Cluster(cluster::Command),
 }
 
 /// What a node tells.
@@ -202,6 +227,8 @@ pub enum Event {
     },
     /// Something an operator may want to know.
     Notice(Notice),
+    /// The cluster tells.
+    Cluster(cluster::Event),
 }
 
 /// An update of a watch, with what a host needs to show it.

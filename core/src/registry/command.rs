@@ -168,6 +168,18 @@ pub struct Compare {
     pub relation: Relation,
 }
 
+impl Compare {
+    /// How much it carries, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let value = match &self.subject {
+            Subject::Value(value) => value.len(),
+            Subject::CreateRevision(_) | Subject::ModRevision(_) | Subject::Version(_) => 0,
+        };
+        self.key.len() + value
+    }
+}
+
 /// What of a key is compared, and with what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Subject {
@@ -417,7 +429,7 @@ pub struct LeaseView {
     pub left_ms: u64,
     /// How many keys go with it.
     pub keys: u32,
-    /// The names that it holds or stands in the queue of.
+    /// The names that it holds or stands in the queue of, as many as fit; none in a list of leases.
     pub names: Vec<Bytes>,
 }
 
@@ -556,7 +568,8 @@ pub enum Refusal {
     BadKey,
     /// A name is longer than [`MAX_KEY_BYTES`](super::MAX_KEY_BYTES), or empty.
     BadName,
-    /// A value is longer than [`MAX_VALUE_BYTES`](super::MAX_VALUE_BYTES).
+    /// A value is longer than [`MAX_VALUE_BYTES`](super::MAX_VALUE_BYTES), or a campaign's longer than
+    /// [`MAX_KEY_BYTES`](super::MAX_KEY_BYTES).
     BadValue,
     /// A lease's time is not between [`MIN_TTL_MS`](super::MIN_TTL_MS) and
     /// [`MAX_TTL_MS`](super::MAX_TTL_MS).
@@ -565,6 +578,8 @@ pub enum Refusal {
     TooManyOps,
     /// A transaction writes a key twice.
     DuplicateKey,
+    /// A transaction reads more than [`MAX_ITEM_BYTES`](super::MAX_ITEM_BYTES).
+    ReadsTooMuch,
     /// There are [`MAX_KEYS`](super::MAX_KEYS) keys, or they hold
     /// [`MAX_BYTES`](super::MAX_BYTES) bytes.
     Full,
@@ -600,9 +615,10 @@ impl fmt::Display for Refusal {
             }
             Refusal::BadKey => "a key has 1 to 4,096 bytes",
             Refusal::BadName => "a name has 1 to 4,096 bytes",
-            Refusal::BadValue => "a value has at most 524,288 bytes",
+            Refusal::BadValue => "a value has at most 524,288 bytes, a campaign's 4,096",
             Refusal::BadTtl => "a lease lasts 500 milliseconds to a day",
             Refusal::TooManyOps => "a transaction has at most 128 comparisons and 128 steps",
+            Refusal::ReadsTooMuch => "a transaction reads at most 1,048,576 bytes",
             Refusal::DuplicateKey => "a transaction writes each key once",
             Refusal::Full => "the registry is full: delete something",
             Refusal::TooManyLeases => "there are too many leases",

@@ -128,8 +128,15 @@ impl Registry {
         let held = compare.iter().all(|compare| self.holds(compare));
         let (before, changes) = (self.clone(), turn.changes.len());
         let steps = if held { then } else { otherwise };
-        let outcomes = steps.iter().map(|op| self.step(turn, op)).collect();
-        match outcomes {
+        let outcomes: Result<Vec<Outcome>, Refusal> =
+            steps.iter().map(|op| self.step(turn, op)).collect();
+        let got = |outcome: &Outcome| match outcome {
+            Outcome::Got(Some(item)) => item.key.len() + item.value.len(),
+            _ => 0,
+        };
+        let fits =
+            |outcomes: &Vec<Outcome>| outcomes.iter().map(got).sum::<usize>() <= MAX_ITEM_BYTES;
+        match outcomes.and_then(|o| if fits(&o) { Ok(o) } else { Err(Refusal::ReadsTooMuch) }) {
             Ok(outcomes) => Ok(Reply::Txn { revision: self.revision, held, outcomes }),
             Err(refusal) => {
                 *self = before;

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::command::{LeaseView, Refusal, Reply};
-use super::{MAX_ITEMS, MAX_LEASES, MAX_PER_LEASE, MAX_TTL_MS, MIN_TTL_MS, Registry, Turn};
+use super::{
+    MAX_ITEM_BYTES, MAX_ITEMS, MAX_LEASES, MAX_PER_LEASE, MAX_TTL_MS, MIN_TTL_MS, Registry, Turn,
+};
 use crate::cow::CowMap;
 use crate::machine::NodeId;
 
@@ -116,6 +118,16 @@ impl Registry {
     }
 
     pub(super) fn lease(&self, id: u64) -> Option<LeaseView> {
+        let mut bytes = 0;
+        let fits = |name: &&Bytes| {
+            bytes += name.len();
+            bytes <= MAX_ITEM_BYTES
+        };
+        let names = self.leases.get(&id)?.names.keys().take_while(fits).cloned().collect();
+        Some(LeaseView { names, ..self.lease_alone(id)? })
+    }
+
+    fn lease_alone(&self, id: u64) -> Option<LeaseView> {
         let lease = self.leases.get(&id)?;
         Some(LeaseView {
             lease: id,
@@ -123,7 +135,7 @@ impl Registry {
             ttl_ms: lease.ttl_ms,
             left_ms: lease.deadline_ms.saturating_sub(self.clock_ms),
             keys: lease.keys.len() as u32,
-            names: lease.names.keys().cloned().collect(),
+            names: Vec::new(),
         })
     }
 
@@ -131,7 +143,7 @@ impl Registry {
         let limit = MAX_ITEMS.min(limit as usize);
         let mut ids = self.leases.range(after.saturating_add(1)..).map(|(id, _)| *id);
         let leases: Vec<LeaseView> =
-            ids.by_ref().take(limit).filter_map(|id| self.lease(id)).collect();
+            ids.by_ref().take(limit).filter_map(|id| self.lease_alone(id)).collect();
         Reply::Leases { revision: self.revision, leases, more: ids.next().is_some() }
     }
 

@@ -8,7 +8,7 @@ use super::command::{Candidate, Change, Holder, NameView, Refusal, Reply, Steppi
 use super::leases::Timer;
 use super::{
     MAX_BYTES, MAX_CANDIDATES, MAX_ITEM_BYTES, MAX_ITEMS, MAX_KEY_BYTES, MAX_NAMES, MAX_PER_LEASE,
-    MAX_VALUE_BYTES, Registry, Turn, page,
+    Registry, Turn, page,
 };
 use crate::machine::NodeId;
 
@@ -37,7 +37,7 @@ impl Registry {
         if name.is_empty() || name.len() > MAX_KEY_BYTES {
             return Err(Refusal::BadName);
         }
-        if value.len() > MAX_VALUE_BYTES {
+        if value.len() > MAX_KEY_BYTES {
             return Err(Refusal::BadValue);
         }
         let lease = self.leases.get(&id).ok_or(Refusal::UnknownLease)?;

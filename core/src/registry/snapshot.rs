@@ -25,7 +25,7 @@ use crate::machine::NodeId;
 const VERSION: u8 = 1;
 
 /// Why bytes are no registry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SnapshotError {
     /// They are of another version of this software.
     Version(u8),

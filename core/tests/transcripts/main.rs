@@ -4,6 +4,7 @@
 //! `A → B` is a message, shown when it is sent; a line with one name is what that node does or tells
 //! its host. Pings are left out.
 
+mod cluster;
 mod net;
 mod words;
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use quorate_core::cluster;
 use quorate_core::entry::Entry;
 use quorate_core::identity::{Identity, verify};
 use quorate_core::machine::{Cx, Effects, Input, Machine, NodeId, Time, WallTime};
@@ -13,6 +14,9 @@ use crate::words::{Words, reading};
 
 /// How long a message travels, in microseconds.
 const LATENCY_US: u64 = 10_000;
+
+/// How long a disk takes: what a node says to itself, it says once its records are durable.
+const DISK_US: u64 = 1_000;
 
 /// What the wall clocks show at the start, in milliseconds.
 const START_MS: u64 = 1_800_000_000_000;
@@ -37,6 +41,9 @@ struct Host {
     node: Node,
     config: Config,
     log: BTreeMap<u64, Record>,
+    /// The cluster's records.
+    journal: Vec<Record>,
+    down: bool,
 }
 
 #[derive(Default)]
@@ -71,7 +78,8 @@ impl Net {
             let identity = Identity::from_seed([n as u8 + 1; 32]);
             let address = Some(format!("{}.example:4470", ["a", "b", "c", "d"][n]));
             let config = Config { identity, verify, address, suspect: false };
-            Host { node: Node::new(config.clone()), config, log: BTreeMap::new() }
+            let (node, log) = (Node::new(config.clone()), BTreeMap::new());
+            Host { node, config, log, journal: Vec::new(), down: false }
         };
         let nodes: Vec<Host> = (0..count).map(host).collect();
         let words = Words { names: nodes.iter().map(|host| host.node.id()).collect() };
@@ -161,6 +169,40 @@ impl Net {
         self.command(guest, Command::Join { ticket: 1, founding, contacts });
     }
 
+    /// Asks the cluster at `n` for something, and writes down what.
+    pub(crate) fn ask(&mut self, n: usize, request: cluster::Request) {
+        let line = self.words.request(&request);
+        self.own(n, &format!("is asked: {line}"));
+        let asked = cluster::Asked { ticket: 1, timeout_ms: 5_000, request };
+        self.command(n, Command::Cluster(cluster::Command::Ask(vec![asked])));
+    }
+
+    /// `count` nodes of one mesh, each linked to each, that all vote in one cluster which A leads;
+    /// nothing of that is written down.
+    pub(crate) fn cluster(count: usize) -> Net {
+        let mut net = Net::mesh(count);
+        for n in 2..count {
+            (0..n - 1).for_each(|peer| net.link(peer, n));
+        }
+        net.run_ms(1_000);
+        net.command(0, Command::Cluster(cluster::Command::Init { ticket: 1 }));
+        net.run_ms(1_000);
+        for n in 1..count {
+            let node = net.words.names[n];
+            net.ask(0, cluster::Request::Add { node, seat: cluster::Seat::Voter });
+            net.run_ms(2_000);
+        }
+        net.lines.clear();
+        net
+    }
+
+    /// A node's process ends, and its links with it; its disk stays.
+    pub(crate) fn stop(&mut self, n: usize) {
+        self.nodes[n].down = true;
+        (0..self.nodes.len()).for_each(|other| self.unlink(n, other));
+        self.on_the_way.retain(|_, (_, to, _)| *to != n);
+    }
+
     /// A link comes up.
     pub(crate) fn link(&mut self, a: usize, b: usize) {
         self.links.extend([(a, b), (b, a)]);
@@ -173,8 +215,11 @@ impl Net {
         if self.links.remove(&(a, b)) && self.links.remove(&(b, a)) {
             self.on_the_way
                 .retain(|_, (from, to, _)| (*from, *to) != (a, b) && (*from, *to) != (b, a));
-            self.step(a, Input::Link { peer: self.words.names[b], up: false });
-            self.step(b, Input::Link { peer: self.words.names[a], up: false });
+            for (n, peer) in [(a, b), (b, a)] {
+                if !self.nodes[n].down {
+                    self.step(n, Input::Link { peer: self.words.names[peer], up: false });
+                }
+            }
         }
     }
 
@@ -195,7 +240,8 @@ impl Net {
         let host = &mut self.nodes[n];
         host.node = Node::new(host.config.clone());
         log.values().cloned().for_each(|record| host.node.restore(record));
-        host.log = log;
+        host.journal.iter().for_each(|record| host.node.restore(record.clone()));
+        (host.log, host.down) = (log, false);
         self.step(n, Input::Start);
     }
 
@@ -204,7 +250,7 @@ impl Net {
         let until = self.now.after_ms(ms);
         loop {
             let arrival = self.on_the_way.first_key_value().map(|((at, _), _)| *at);
-            let timers = self.nodes.iter().enumerate();
+            let timers = self.nodes.iter().enumerate().filter(|(_, host)| !host.down);
             let timer = timers.filter_map(|(n, host)| Some((host.node.deadline()?, n))).min();
             match (arrival, timer) {
                 (Some(at), _) if at <= until && timer.is_none_or(|(due, _)| at <= due) => {
@@ -231,7 +277,12 @@ impl Net {
         let mut sink = Sink::default();
         host.node.handle(cx, input, &mut sink);
         host.node.check();
-        host.log.extend(sink.records.into_iter().map(|record| (record.position, record)));
+        for record in sink.records {
+            match &record {
+                Record::Store(store) => drop(host.log.insert(store.position, record)),
+                Record::Cluster(_) => host.journal.push(record),
+            }
+        }
         let events = sink.events;
         sink.sent.into_iter().for_each(|(to, message)| self.send(n, to, message));
         events.into_iter().for_each(|event| self.event(n, event));
@@ -239,16 +290,17 @@ impl Net {
 
     fn send(&mut self, from: usize, to: NodeId, message: Message) {
         let to = self.words.names.iter().position(|name| *name == to).expect("one of the mesh");
-        let linked = self.links.contains(&(from, to));
+        let linked = from == to || self.links.contains(&(from, to));
         if let Some(line) = self.words.message(&message) {
             let name = |n: usize| self.words.name(&self.words.names[n]);
             let lost = if self.deaf { "   (lost)" } else { "" };
             let line = format!("{} → {}    {line}{lost}", name(from), name(to));
-            self.lines.extend(linked.then_some(line));
+            self.lines.extend((linked && from != to).then_some(line));
         }
         if linked && !self.deaf {
             self.sent += 1;
-            self.on_the_way.insert((self.now.after_us(LATENCY_US), self.sent), (from, to, message));
+            let latency_us = if from == to { DISK_US } else { LATENCY_US };
+            self.on_the_way.insert((self.now.after_us(latency_us), self.sent), (from, to, message));
         }
     }
 
@@ -278,6 +330,11 @@ impl Net {
                 to.into_iter().for_each(|to| self.unlink(n, to));
             }
             Event::Notice(notice) => self.notice(n, &notice),
+            Event::Cluster(event) => {
+                if let Some(line) = self.words.cluster_event(&event) {
+                    self.own(n, &line);
+                }
+            }
             Event::Written { result: Err(error), .. } => {
                 self.own(n, &format!("the write is refused: {error}"));
             }

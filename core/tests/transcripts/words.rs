@@ -30,6 +30,7 @@ impl Words {
                 return None;
             }
             Message::Handshake(message) => handshake(message),
+            Message::Cluster(message) => return self.cluster(&message.body),
             Message::Sync(message) => {
                 format!("sync {}: {}", message.turn, self.sync(&message.body))
             }

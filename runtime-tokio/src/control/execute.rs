@@ -377,9 +377,10 @@ pub(crate) fn data_dir_failure(error: &DataDirError) -> Failure {
         DataDirError::Missing(_) => Code::NotFound,
         DataDirError::Exposed { .. } => Code::Refused,
         DataDirError::Storage(error) => storage_code(error),
-        DataDirError::NotAKey { .. } | DataDirError::NoKey(_) | DataDirError::Io { .. } => {
-            Code::Storage
-        }
+        DataDirError::NotAKey { .. }
+        | DataDirError::NoKey(_)
+        | DataDirError::NoJournal(_)
+        | DataDirError::Io { .. } => Code::Storage,
     };
     Failure::new(code, error.to_string())
 }

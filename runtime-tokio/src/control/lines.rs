@@ -37,9 +37,16 @@ pub(crate) async fn write(
     to: &mut (impl AsyncWrite + Unpin),
     value: &impl Serialize,
 ) -> io::Result<()> {
-    let mut line = serde_json::to_vec(value).map_err(invalid)?;
-    line.push(b'\n');
+    let mut line = Vec::new();
+    append(&mut line, value)?;
     to.write_all(&line).await
+}
+
+/// Appends one line to others that are to be written together.
+pub(crate) fn append(lines: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *lines, value).map_err(invalid)?;
+    lines.push(b'\n');
+    Ok(())
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

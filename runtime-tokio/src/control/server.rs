@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -115,12 +115,21 @@ async fn serve(stream: &mut UnixStream, hosted: Hosted) -> io::Result<()> {
         loop {
             tokio::select! {
                 biased;
-                reply = replies.recv() => match reply {
-                    // Why it stopped is known in a moment, and said instead.
-                    Some(Reply::Failure(_)) if hosted.node.has_stopped() => pending().await,
-                    Some(reply) => lines::write(&mut writer, &reply).await?,
-                    None => break,
-                },
+                reply = replies.recv() => {
+                    let Some(reply) = reply else { break };
+                    // With whatever else is there: an answer and its end are one write.
+                    let (mut together, mut next) = (Vec::new(), Some(reply));
+                    while let Some(reply) = next {
+                        if matches!(reply, Reply::Failure(_)) && hosted.node.has_stopped() {
+                            writer.write_all(&together).await?;
+                            // Why it stopped is known in a moment, and said instead.
+                            pending().await
+                        }
+                        lines::append(&mut together, &reply)?;
+                        next = replies.try_recv().ok();
+                    }
+                    writer.write_all(&together).await?;
+                }
                 () = &mut work, if working => working = false,
                 // Whoever asked has gone when nothing more will come from there.
                 more = reader.fill_buf(), if listening => {

@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 use quorate_core::machine::WallTime;
-use quorate_core::node::{Body, Message, Node, Record};
+use quorate_core::node::{Body, Event, Message, Node, Record, StoreRecord};
 
-use crate::frame::{Codec, WireError};
+use crate::frame::{Codec, Lane, WireError};
 
 /// A node's store is founded, and another's is joined, before there is anything else to record: what
 /// store it belongs to is said among so many records at the log's beginning.
@@ -27,18 +27,45 @@ impl Codec<Node> for NodeCodec {
     }
 
     fn encode_record(&self, record: &Record, out: &mut Vec<u8>) {
-        encode(record, out);
+        match record {
+            Record::Store(record) => encode(record, out),
+            Record::Cluster(record) => encode(record, out),
+        }
     }
 
-    fn decode_record(&self, bytes: Bytes) -> Result<Record, WireError> {
-        decode(&bytes)
+    fn decode_record(&self, lane: Lane, bytes: Bytes) -> Result<Record, WireError> {
+        match lane {
+            Lane::Store => decode(&bytes).map(Record::Store),
+            Lane::Journal => decode(&bytes).map(Record::Cluster),
+        }
+    }
+
+    fn record_lane(&self, record: &Record) -> Lane {
+        match record {
+            Record::Store(_) => Lane::Store,
+            Record::Cluster(_) => Lane::Journal,
+        }
+    }
+
+    fn message_lane(&self, message: &Message) -> Lane {
+        match message {
+            Message::Cluster(_) => Lane::Journal,
+            _ => Lane::Store,
+        }
+    }
+
+    fn event_lane(&self, event: &Event) -> Lane {
+        match event {
+            Event::Cluster(_) => Lane::Journal,
+            _ => Lane::Store,
+        }
     }
 
     /// What is lost is fetched again from others; but not what store this node belongs to, which stands
     /// among the first records.
     fn damaged_record(&self, position: u64) -> Option<Record> {
         let (wall, body) = (WallTime::ZERO, Body::Damaged);
-        (position >= FIRST_RECORDS).then_some(Record { position, wall, body })
+        (position >= FIRST_RECORDS).then_some(Record::Store(StoreRecord { position, wall, body }))
     }
 }
 
@@ -73,10 +100,10 @@ mod tests {
         assert_eq!(out[0], 9, "appended to what was there");
         assert_eq!(NodeCodec.decode_message(out.split_off(1).into()), Ok(message()));
         let body = Body::Entry(Bytes::from_static(b"entry"));
-        let record = Record { position: 300, wall: WallTime(1), body };
+        let record = Record::Store(StoreRecord { position: 300, wall: WallTime(1), body });
         let mut out = Vec::new();
         NodeCodec.encode_record(&record, &mut out);
-        assert_eq!(NodeCodec.decode_record(out.into()), Ok(record));
+        assert_eq!(NodeCodec.decode_record(Lane::Store, out.into()), Ok(record));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //! identity.key   the Ed25519 seed, 32 bytes; only the owner may read it
 //! log.redb       the log
+//! journal/       what this node has promised to its cluster, if it is in one
 //! instance       which file the log was when this node last trusted it
 //! control.sock   where a running node listens for commands of its owner
 //! ```
@@ -25,11 +26,14 @@ use std::time::UNIX_EPOCH;
 
 use quorate_core::machine::NodeId;
 
+use crate::journal::Journal;
 use crate::storage::{FILE_NAME, Storage, StorageError};
 
 /// The file with the node's secret seed.
 pub const IDENTITY_FILE: &str = "identity.key";
 const INSTANCE_FILE: &str = "instance";
+/// The folder with the journal's segments, and the name under which the log remembers it.
+pub const JOURNAL_DIR: &str = "journal";
 const SEED_BYTES: usize = 32;
 
 /// Why a data directory cannot be used.
@@ -62,6 +66,12 @@ pub enum DataDirError {
         "{0} holds a log and no identity.key; restore the key, or start with an empty directory"
     )]
     NoKey(PathBuf),
+    /// The journal that was there is gone.
+    #[error(
+        "{0} is gone, and with it what this node has promised to its cluster: start with an empty \
+         directory, and let the cluster replace the node"
+    )]
+    NoJournal(PathBuf),
     /// The file system refused.
     #[error("{path}: {error}")]
     Io {
@@ -82,6 +92,8 @@ pub struct DataDir {
     pub seed: [u8; SEED_BYTES],
     /// The log; as long as it lives nobody else can open the directory.
     pub storage: Storage,
+    /// The journal of what concerns its cluster.
+    pub journal: Journal,
     /// Whether the log may be an old copy.
     pub suspect: bool,
 }
@@ -99,8 +111,9 @@ impl DataDir {
             let seed = read_seed(&key)?;
             let had_log = exists(&path.join(FILE_NAME))?;
             let storage = Storage::open(path)?;
+            let journal = open_journal(path, &storage)?;
             let suspect = !had_log || !is_same_instance(path)?;
-            return Ok(DataDir { seed, storage, suspect });
+            return Ok(DataDir { seed, storage, journal, suspect });
         }
         if !create {
             return Err(DataDirError::Missing(path.to_owned()));
@@ -111,13 +124,27 @@ impl DataDir {
         if storage.next_position() > 0 {
             return Err(DataDirError::NoKey(path.to_owned()));
         }
+        let journal = open_journal(path, &storage)?;
         restrict(&path.join(FILE_NAME), 0o600)?;
         trust_log(path)?;
         let mut seed = [0; SEED_BYTES];
         getrandom::fill(&mut seed).expect("the system has randomness");
         replace(&key, &seed)?;
-        Ok(DataDir { seed, storage, suspect: false })
+        Ok(DataDir { seed, storage, journal, suspect: false })
     }
+}
+
+/// Opens the journal, which stays once it is there: the log remembers it.
+fn open_journal(path: &Path, storage: &Storage) -> Result<Journal, DataDirError> {
+    let path = path.join(JOURNAL_DIR);
+    let journal = Journal::open(&path)?;
+    let known = storage.meta(JOURNAL_DIR)?.is_some();
+    match (journal.segments() > 0, known) {
+        (false, true) => return Err(DataDirError::NoJournal(path)),
+        (true, false) => storage.set_meta(JOURNAL_DIR, b"begun")?,
+        _ => {}
+    }
+    Ok(journal)
 }
 
 /// The id of the node in the directory at `path`, which need not be free.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate_core::entry::Link;
 use quorate_core::hash::Hash;
 use quorate_core::machine::NodeId;
-use quorate_core::node::{Command, Contact, Event, JoinError, Node, Notice, WatchUpdate};
+use quorate_core::node::{Command, Contact, Event, JoinError, Node, Notice, Record, WatchUpdate};
 use quorate_core::store::WriteError;
 use quorate_core::watch::WINDOW;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::codec::NodeCodec;
 use crate::edge::{Actions, Edge};
-use crate::frame::Codec;
+use crate::frame::{Codec, Lane};
 use crate::storage::Corrupted;
 
 /// Updates that may be on their way to a watcher: what the machine lets out unacknowledged before the
@@ -149,6 +149,8 @@ impl Edge for NodeEdge {
             }
             Event::Undial(node) => actions.undial(node),
             Event::Watched { watch, update } => self.watched(watch, update, actions),
+            // Nobody asks the cluster for anything yet.
+            Event::Cluster(_) => {}
             Event::Notice(notice) => {
                 if let Notice::InSync(_) = notice {
                     self.synced.notify_waiters();
@@ -169,7 +171,10 @@ impl Edge for NodeEdge {
 
 /// The entry in a stored record.
 pub(super) fn entry_of(record: Bytes) -> Option<Bytes> {
-    NodeCodec.decode_record(record).ok()?.entry()
+    match NodeCodec.decode_record(Lane::Store, record).ok()? {
+        Record::Store(record) => record.entry(),
+        Record::Cluster(_) => None,
+    }
 }
 
 /// Puts a notice into the log.

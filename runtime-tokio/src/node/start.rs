@@ -85,7 +85,7 @@ impl Node {
         data: DataDir,
         options: Options<N>,
     ) -> Result<(Node, RunningNode), NodeError> {
-        let DataDir { seed, storage, suspect } = data;
+        let DataDir { seed, storage, journal, suspect } = data;
         let Options { net, listen, advertise, peers, mut settings } = options;
         let alone = listen.is_none() && peers.is_empty();
         let (net, listens) = Bound::new(net, listen.as_deref(), !alone).await?;
@@ -104,6 +104,7 @@ impl Node {
             codec: NodeCodec,
             identity: tls::Identity::from_seed(&seed)?,
             storage,
+            journal: Some(journal),
             settings,
         };
         let running = host::start(setup).await?;

@@ -2,15 +2,17 @@
 #![allow(dead_code, unreachable_pub, reason = "a module that each test crate uses a part of")]
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::machine::{Cx, Effects, Input, Machine, NodeId, Time};
 use quorate_runtime_tokio::edge::{Actions, Edge};
-use quorate_runtime_tokio::frame::{Codec, WireError};
+use quorate_runtime_tokio::frame::{Codec, Lane, WireError};
 use quorate_runtime_tokio::handle::{Handle, Metrics};
 use quorate_runtime_tokio::host::{self, HostError, Running, Settings, Setup};
+use quorate_runtime_tokio::journal::{Directory, Disk, Journal};
 use quorate_runtime_tokio::net::TokioNet;
 use quorate_runtime_tokio::storage::{Corrupted, Storage};
 use quorate_runtime_tokio::tls::Identity;
@@ -109,7 +111,7 @@ impl Toy {
 pub struct Probe {
     events: mpsc::UnboundedSender<Event>,
     pub seen: Vec<Event>,
-    pub positions: Vec<(u64, String)>,
+    pub positions: Vec<(Lane, u64, String)>,
     pub logged: u64,
     pub barred: Option<NodeId>,
 }
@@ -119,7 +121,7 @@ impl Edge for Probe {
 
     fn event(&mut self, event: Event, actions: &mut Actions<'_, Toy>) {
         self.seen.push(event.clone());
-        self.logged = actions.logged();
+        self.logged = actions.logged(Lane::Store);
         // The test may have stopped listening.
         let _ = self.events.send(event);
     }
@@ -128,13 +130,18 @@ impl Edge for Probe {
         self.barred != Some(peer)
     }
 
-    fn record(&mut self, position: u64, record: &String) {
-        self.positions.push((position, record.clone()));
+    fn record(&mut self, lane: Lane, position: u64, record: &String) {
+        self.positions.push((lane, position, record.clone()));
     }
 
     fn corrupted(&mut self, report: Corrupted) {
         let _ = self.events.send(Event::Corrupted(report.position));
     }
+}
+
+/// Texts that name the journal go that way.
+fn lane(text: &str) -> Lane {
+    if text.starts_with("journal") { Lane::Journal } else { Lane::Store }
 }
 
 /// Texts as UTF-8.
@@ -151,8 +158,20 @@ impl Codec<Toy> for Utf8 {
     fn encode_record(&self, record: &String, out: &mut Vec<u8>) {
         out.extend_from_slice(record.as_bytes());
     }
-    fn decode_record(&self, bytes: Bytes) -> Result<String, WireError> {
+    fn decode_record(&self, _: Lane, bytes: Bytes) -> Result<String, WireError> {
         self.decode_message(bytes)
+    }
+    fn record_lane(&self, record: &String) -> Lane {
+        lane(record)
+    }
+    fn message_lane(&self, message: &String) -> Lane {
+        lane(message)
+    }
+    fn event_lane(&self, event: &Event) -> Lane {
+        match event {
+            Event::Told(text) => lane(text),
+            _ => Lane::Store,
+        }
     }
 }
 
@@ -188,14 +207,31 @@ impl Node {
         storage: Storage,
         settings: Settings,
     ) -> Result<Self, HostError> {
+        Self::with_journal(seed, storage, None, settings).await
+    }
+
+    pub async fn with_journal(
+        seed: u8,
+        storage: Storage,
+        journal: Option<Journal>,
+        settings: Settings,
+    ) -> Result<Self, HostError> {
         let (sender, events) = mpsc::unbounded_channel();
         let edge =
             Probe { events: sender, seen: vec![], positions: vec![], logged: 0, barred: None };
         let identity = identity(seed);
         let id = identity.id();
         let machine = Toy::default();
-        let setup =
-            Setup { machine, edge, net: TokioNet, codec: Utf8, identity, storage, settings };
+        let setup = Setup {
+            machine,
+            edge,
+            net: TokioNet,
+            codec: Utf8,
+            identity,
+            storage,
+            journal,
+            settings,
+        };
         let running = host::start(setup).await?;
         let handle = running.handle();
         Ok(Self { id, running, handle, events })
@@ -286,6 +322,18 @@ impl Gate {
             .unwrap()
     }
 
+    /// A journal in a directory whose syncs pass this gate.
+    pub fn journal(&self, path: &Path) -> Journal {
+        Journal::with_disk(GatedFiles { gate: self.clone(), files: Directory::new(path) }).unwrap()
+    }
+
+    /// Waits until it is open, and has room.
+    fn pass(&self) -> std::io::Result<()> {
+        let (state, changed) = &*self.0;
+        let state = changed.wait_while(state.lock().unwrap(), |state| state.shut).unwrap();
+        if state.full { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
     /// Syncs wait until the guard is dropped, by a failing test too.
     pub fn shut(&self) -> Shut {
         self.0.0.lock().unwrap().shut = true;
@@ -315,14 +363,44 @@ impl redb::StorageBackend for GatedDisk {
         self.disk.set_len(len)
     }
     fn sync_data(&self) -> std::io::Result<()> {
-        let (state, changed) = &*self.gate.0;
-        let state = changed.wait_while(state.lock().unwrap(), |state| state.shut).unwrap();
-        if state.full {
-            return Err(std::io::ErrorKind::StorageFull.into());
-        }
+        self.gate.pass()?;
         self.disk.sync_data()
     }
     fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
         self.disk.write(offset, data)
+    }
+}
+
+#[derive(Debug)]
+struct GatedFiles {
+    gate: Gate,
+    files: Directory,
+}
+
+impl Disk for GatedFiles {
+    fn list(&self) -> std::io::Result<Vec<u64>> {
+        self.files.list()
+    }
+    fn create(&mut self, file: u64) -> std::io::Result<()> {
+        self.files.create(file)
+    }
+    fn read(&self, file: u64) -> std::io::Result<Vec<u8>> {
+        self.files.read(file)
+    }
+    fn write(&mut self, file: u64, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.files.write(file, offset, bytes)
+    }
+    fn sync(&mut self, file: u64) -> std::io::Result<()> {
+        self.gate.pass()?;
+        self.files.sync(file)
+    }
+    fn sync_names(&mut self) -> std::io::Result<()> {
+        self.files.sync_names()
+    }
+    fn remove(&mut self, file: u64) -> std::io::Result<()> {
+        self.files.remove(file)
+    }
+    fn name(&self, file: u64) -> String {
+        self.files.name(file)
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
 use quorate_runtime_tokio::host::Settings;
+use quorate_runtime_tokio::journal::Journal;
 use quorate_runtime_tokio::node::data_dir::DataDir;
 use quorate_runtime_tokio::node::{Node, Options};
 use quorate_runtime_tokio::storage::Storage;
@@ -74,7 +75,8 @@ impl Machine {
 /// What runs on a machine: a node, until the machine is no more.
 async fn serve(n: u8, dir: impl AsRef<Path>, running: Arc<Mutex<Option<Node>>>) {
     let storage = Storage::open(dir.as_ref()).expect("a log that was closed with its machine");
-    let data = DataDir { seed: [n; 32], storage, suspect: false };
+    let journal = Journal::open(&dir.as_ref().join("journal")).expect("a sound journal");
+    let data = DataDir { seed: [n; 32], storage, journal, suspect: false };
     let settings = Settings {
         keepalive: Duration::from_millis(500),
         idle_timeout: Duration::from_secs(3),

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use quorate_core::hash::Hash;
 use quorate_runtime_tokio::host::Settings;
+use quorate_runtime_tokio::journal::Journal;
 use quorate_runtime_tokio::net::{Listener, Net, TokioNet};
 use quorate_runtime_tokio::node::data_dir::DataDir;
 use quorate_runtime_tokio::node::{Node, Options};
@@ -165,7 +166,8 @@ async fn host(
     running: Running,
 ) -> turmoil::Result {
     let storage = Storage::open(dir.as_ref())?;
-    let data = DataDir { seed, storage, suspect: false };
+    let journal = Journal::open(&dir.as_ref().join("journal"))?;
+    let data = DataDir { seed, storage, journal, suspect: false };
     let settings = Settings {
         keepalive: Duration::from_millis(500),
         idle_timeout: Duration::from_secs(3),
