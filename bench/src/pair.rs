@@ -215,7 +215,10 @@ impl Pair {
 impl Traffic {
     fn count(&mut self, message: &Message, bytes: usize) {
         match message {
-            Message::Handshake(_) | Message::Detector(_) | Message::Contacts(_) => return,
+            Message::Handshake(_)
+            | Message::Detector(_)
+            | Message::Contacts(_)
+            | Message::Cluster(_) => return,
             Message::Transfer(quorate_core::transfer::Message::Page { .. }) | Message::News(_) => {
                 self.page_bytes += bytes;
             }

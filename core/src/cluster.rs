@@ -74,7 +74,8 @@ use watches::Watches;
 pub const MAX_TIMEOUT_MS: u64 = 60 * 60 * 1_000;
 /// The most requests of this node's clients that wait for an answer.
 pub const MAX_PENDING: usize = 1 << 14;
-/// The most requests that wait at a leader for what is no entry: to lead, to beat, to change members.
+/// The most requests that wait at a leader for what is no entry of theirs: reads, renewals, changes of
+/// members.
 pub const MAX_WAITING: usize = 1 << 14;
 /// The longest request, in bytes.
 pub const MAX_REQUEST_BYTES: usize = 1 << 20;

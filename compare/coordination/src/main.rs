@@ -22,6 +22,6 @@ fn main() {
         elections::print(seeds, alone);
     }
     if wanted("commits") {
-        commits::print();
+        commits::print(alone);
     }
 }

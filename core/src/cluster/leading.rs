@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::applying::{Due, What};
+use super::members::is_member;
 use super::message::{Answer, Error, Event, Forwarded, Read, Request};
 use super::{BEAT_MS, COLLECT_MS, Cluster, MAX_WAITING, RETRY_MS, Step};
 use crate::log::{self, Ballot, Position};
@@ -36,6 +37,8 @@ pub(super) struct Leading {
     /// Reads whose ticket the log has, and those that wait for an index to be applied.
     asking: BTreeMap<u64, Vec<(Asker, Query)>>,
     reading: VecDeque<(u64, Vec<(Asker, Query)>)>,
+    /// How many reads there are in all.
+    reads: usize,
     /// Renewals that wait for the next beat, and since when.
     renewals: Vec<(Asker, u64)>,
     collecting: Option<Time>,
@@ -74,6 +77,7 @@ impl Leading {
             queries: [Vec::new(), Vec::new()],
             asking: BTreeMap::new(),
             reading: VecDeque::new(),
+            reads: 0,
             renewals: Vec::new(),
             collecting: None,
             resting: Time::ZERO,
@@ -116,7 +120,7 @@ impl Leading {
 
     /// How much waits here for what is no entry.
     fn waits(&self) -> usize {
-        self.renewals.len() + self.changes.len() + self.handing_over.len()
+        self.renewals.len() + self.changes.len() + self.handing_over.len() + self.reads
     }
 }
 
@@ -176,6 +180,9 @@ impl Cluster {
         ballot: Ballot,
         requests: Vec<Forwarded>,
     ) {
+        if !is_member(self.log.members(), &node) {
+            return self.tell_if_removed(step, node);
+        }
         let ready = |leading: &Leading| leading.ballot == ballot && leading.is_ready();
         let serves = self.leading.as_ref().is_some_and(ready);
         for Forwarded { serial, timeout_ms, request } in requests {
@@ -201,11 +208,12 @@ impl Cluster {
         let full = leading.waits() >= MAX_WAITING;
         match request {
             Request::Change(command) => leading.commands.push((asker, command)),
+            _ if full => self.answer(step, asker, Some(Err(Error::Busy))),
             Request::Query { query, read } => {
                 let by_lease = usize::from(read != Read::Linearizable);
                 leading.queries[by_lease].push((asker, query));
+                leading.reads += 1;
             }
-            _ if full => self.answer(step, asker, Some(Err(Error::Busy))),
             Request::KeepAlive { lease } => {
                 leading.renewals.push((asker, lease));
                 let soon = step.cx.now.after_ms(COLLECT_MS);
@@ -321,6 +329,7 @@ impl Cluster {
         let busy = refusal == log::Refusal::Busy;
         let mut askers: Vec<Asker> = Vec::new();
         if let Some(queries) = leading.asking.remove(&ticket) {
+            leading.reads -= queries.len();
             askers.extend(queries.into_iter().map(|(asker, _)| asker));
         }
         match leading.tickets.remove(&ticket) {
@@ -355,6 +364,7 @@ impl Cluster {
             let Some((_, queries)) = leading.reading.pop_front_if(|first| ready(first)) else {
                 return;
             };
+            leading.reads -= queries.len();
             for (asker, query) in queries {
                 let result = self.registry.query(&query).map_err(Error::from);
                 self.answer(step, asker, Some(result));

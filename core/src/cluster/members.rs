@@ -164,6 +164,10 @@ impl Cluster {
     pub(super) fn linked(&mut self, step: &mut Step<'_>, peer: NodeId, up: bool) {
         if up {
             self.links.insert(peer);
+            // It may have been removed while it was away.
+            if let Some(cluster) = self.id {
+                step.fx.send(peer, Message { cluster, body: Body::Hello });
+            }
         } else {
             self.links.remove(&peer);
             self.asked_in_vain(peer);
@@ -388,7 +392,7 @@ pub(super) fn seat(members: &Members, node: &NodeId) -> Option<Seat> {
     }
 }
 
-fn is_member(members: &Members, node: &NodeId) -> bool {
+pub(super) fn is_member(members: &Members, node: &NodeId) -> bool {
     seat(members, node).is_some()
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Net {
     now: Time,
     steps: u64,
     deaf: bool,
+    /// Only what the cluster says is written down, and who comes and goes.
+    cluster_only: bool,
     lines: Vec<String>,
 }
 
@@ -92,6 +94,7 @@ impl Net {
             now: Time::ZERO,
             steps: 0,
             deaf: false,
+            cluster_only: false,
             lines: Vec::new(),
         };
         (0..count).for_each(|n| net.step(n, Input::Start));
@@ -181,6 +184,7 @@ impl Net {
     /// nothing of that is written down.
     pub(crate) fn cluster(count: usize) -> Net {
         let mut net = Net::mesh(count);
+        net.cluster_only = true;
         for n in 2..count {
             (0..n - 1).for_each(|peer| net.link(peer, n));
         }
@@ -291,7 +295,8 @@ impl Net {
     fn send(&mut self, from: usize, to: NodeId, message: Message) {
         let to = self.words.names.iter().position(|name| *name == to).expect("one of the mesh");
         let linked = from == to || self.links.contains(&(from, to));
-        if let Some(line) = self.words.message(&message) {
+        let heard = !self.cluster_only || matches!(message, Message::Cluster(_));
+        if let Some(line) = self.words.message(&message).filter(|_| heard) {
             let name = |n: usize| self.words.name(&self.words.names[n]);
             let lost = if self.deaf { "   (lost)" } else { "" };
             let line = format!("{} → {}    {line}{lost}", name(from), name(to));
@@ -350,7 +355,8 @@ impl Net {
     }
 
     fn notice(&mut self, n: usize, notice: &Notice) {
-        if let Some(line) = self.words.notice(notice) {
+        let heard = matches!(notice, Notice::Opened(_) | Notice::Closed(_)) || !self.cluster_only;
+        if let Some(line) = self.words.notice(notice).filter(|_| heard) {
             self.own(n, &line);
         }
     }
