@@ -25,13 +25,16 @@ pub struct Found {
     pub failure: Failure,
 }
 
-/// The scenarios that run the protocol of `bug`: those of voters have no stores, and those of meshes
-/// no voters.
+/// The scenarios that run the protocol of `bug`: those of its own system.
 #[must_use]
 pub fn scenarios(bug: Bug) -> Vec<&'static str> {
     let protocol =
         ALL.iter().find(|(of, ..)| *of == bug).map_or("", |(_, _, protocol, _)| protocol);
-    let system = if matches!(protocol, "election" | "log_replication") { "voters" } else { "mesh" };
+    let system = match protocol {
+        "election" | "log_replication" => "voters",
+        "registry" | "lock" | "lease" | "cluster" => "cluster",
+        _ => "mesh",
+    };
     catalogue().filter(|scenario| scenario.system == system).map(|scenario| scenario.name).collect()
 }
 

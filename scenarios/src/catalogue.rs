@@ -2,18 +2,19 @@
 
 use std::fmt;
 
+use crate::coordination::plans;
 use crate::trial::Trial;
 use crate::{cuts, meshes};
 
 /// The scenarios of each system. A further one has its own file with a table like theirs.
-static SYSTEMS: [&[Named]; 2] = [&meshes::SCENARIOS, &cuts::SCENARIOS];
+static SYSTEMS: [&[Named]; 3] = [&meshes::SCENARIOS, &cuts::SCENARIOS, &plans::SCENARIOS];
 
 /// A scenario and its name.
 #[derive(Clone, Copy)]
 pub struct Named {
     /// As given to `--scenario`; no two are called alike.
     pub name: &'static str,
-    /// What is under test: `mesh`, `voters`.
+    /// What is under test: `mesh`, `voters`, `cluster`.
     pub system: &'static str,
     /// What it tries, in one line.
     pub about: &'static str,
