@@ -55,6 +55,7 @@ mod leading;
 mod members;
 mod message;
 mod requests;
+mod served;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -68,6 +69,7 @@ pub use message::{
     MemberStatus, Message, Read, Record, Request, Role, Seat, Status, WatchEnd, WatchUpdate,
 };
 use requests::Requests;
+use served::Served;
 use watches::Watches;
 
 /// The longest time that a request may take, in milliseconds.
@@ -141,6 +143,8 @@ pub struct Cluster {
     registry: Registry,
     /// Who takes part, as committed, and since when.
     members: (u64, Members),
+    /// Where the log says that it is no member, since it became one.
+    gone: Option<u64>,
     /// The ballot of the last entry applied.
     applied: Ballot,
     /// What becomes of entries that were proposed here, by index.
@@ -151,6 +155,7 @@ pub struct Cluster {
     bytes: u64,
     leading: Option<Leading>,
     requests: Requests,
+    served: Served,
     watches: Watches,
     /// To whom there are links.
     links: BTreeSet<NodeId>,
@@ -198,12 +203,14 @@ impl Cluster {
             log: Log::new(config.timing, config.priority),
             registry: Registry::default(),
             members: (0, Members::default()),
+            gone: None,
             applied: Ballot::ZERO,
             due: BTreeMap::new(),
             marked: None,
             bytes: 0,
             leading: None,
             requests: Requests::default(),
+            served: Served::default(),
             watches: Watches::default(),
             links: BTreeSet::new(),
             hello_at: None,

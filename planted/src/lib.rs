@@ -25,8 +25,7 @@ pub struct Found {
     pub failure: Failure,
 }
 
-/// The scenarios that run the protocol of `bug`: those of voters have no stores, those of meshes no
-/// voters, and those of fleets neither.
+/// The scenarios that run the protocol of `bug`: those of its own system.
 #[must_use]
 pub fn scenarios(bug: Bug) -> Vec<&'static str> {
     let protocol =
@@ -34,6 +33,7 @@ pub fn scenarios(bug: Bug) -> Vec<&'static str> {
     let system = match protocol {
         "election" | "log_replication" => "voters",
         "rollouts" => "fleet",
+        "registry" | "lock" | "lease" | "cluster" => "cluster",
         _ => "mesh",
     };
     catalogue().filter(|scenario| scenario.system == system).map(|scenario| scenario.name).collect()

@@ -4,18 +4,22 @@
 use quorate_scenarios::{catalogue, find};
 use quorate_sim::Options;
 
-/// Seeds of each scenario in an ordinary `cargo test`.
+/// Seeds of each scenario in an ordinary `cargo test`; of those of fleets and clusters, which take
+/// longer, fewer.
 const SEEDS: u64 = 40;
+const SEEDS_OF_LONG_ONES: u64 = 30;
 
 #[allow(clippy::disallowed_methods, reason = "how many seeds, not what one does")]
-fn seeds() -> u64 {
+fn seeds(usual: u64) -> u64 {
     let wanted = std::env::var("QUORATE_SEEDS").ok();
-    wanted.map_or(SEEDS, |wanted| wanted.parse().expect("QUORATE_SEEDS is a number"))
+    wanted.map_or(usual, |wanted| wanted.parse().expect("QUORATE_SEEDS is a number"))
 }
 
 fn run(name: &str) {
     let scenario = find(name).expect("a scenario of this name");
-    let report = scenario.trial.many(0..seeds(), Options::default(), &|| ());
+    let long = matches!(scenario.system, "cluster" | "fleet");
+    let usual = if long { SEEDS_OF_LONG_ONES } else { SEEDS };
+    let report = scenario.trial.many(0..seeds(usual), Options::default(), &|| ());
     println!("{name}: {report}");
     report.assert_ok(|seed| {
         format!("cargo run --release -- sim replay --scenario {name} --seed {seed}")
@@ -50,4 +54,11 @@ scenarios! {
     fleet three_of_five two_then_three wrong_network bad_hash restarts split_hashes replays
     bad_carriers parted two_faced forged_reports lost_reports broken_release broken_again
     taken_back heirs deadline clocks
+
+    cluster cluster_leader_cut cluster_quorum_loss cluster_constrained cluster_chained
+    cluster_deaf_leader cluster_mute_leader cluster_flapping_link cluster_a_fifth_lost
+    cluster_last_append cluster_restarts cluster_members cluster_far_behind cluster_witness
+    cluster_full_disks cluster_slow_disks hand_overs step_downs many_candidates
+    leases_at_the_bound leases_beyond_the_bound paused_holders late_releases hung_holders
+    cluster_watchers
 }

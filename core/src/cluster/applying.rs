@@ -177,6 +177,10 @@ impl Cluster {
         let Some(marked) = self.marked.take() else { return };
         let witness = self.role() == Role::Witness;
         let data = if witness { Default::default() } else { marked.encode() };
+        bug!(snapshot_of_a_later_state => return self.feed(step, Input::Command(log::Command::Compact {
+            index,
+            data: self.registry.encode(),
+        })));
         self.bytes = 0;
         self.counters.compactions += 1;
         self.feed(step, Input::Command(log::Command::Compact { index, data }));

@@ -125,6 +125,7 @@ impl Guard {
 
     fn lease_until(&self) -> Time {
         let ttl_us = self.ttl_ms.saturating_mul(1_000);
+        bug!(guard_without_room_for_drift => return self.sent.after_us(ttl_us));
         self.sent.after_us(ttl_us / 100 * (100 - 2 * DRIFT_PERCENT))
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::applying::{Due, What};
 use super::members::is_member;
 use super::message::{Answer, Error, Event, Forwarded, Read, Request, Seat};
+use super::requests::is_harmless;
 use super::{BEAT_MS, COLLECT_MS, Cluster, MAX_WAITING, RETRY_MS, Step};
 use crate::log::{self, Ballot, Position};
 use crate::machine::{Input, NodeId, Time, earliest};
@@ -110,6 +111,7 @@ impl Leading {
     /// The log's clock, as this leader reckons it.
     fn at_ms(&self, now: Time) -> u64 {
         let Some((clock_ms, since)) = self.clock else { return 0 };
+        bug!(log_clock_is_the_leaders_own => return now.0 / 1_000);
         clock_ms.saturating_add(now.since_us(since) / 1_000)
     }
 
@@ -127,6 +129,7 @@ impl Leading {
         let deadline = registry.next_deadline_ms();
         let ends = deadline.and_then(|at_ms| self.when(at_ms));
         let told = deadline.map(|_| self.told.after_ms(BEAT_MS));
+        bug!(nobody_beats_for_the_dead => return self.collecting);
         earliest(earliest(ends, told), self.collecting).map(|at| at.max(self.resting))
     }
 
@@ -141,6 +144,7 @@ impl Cluster {
     pub(super) fn begin_to_lead(&mut self, step: &mut Step<'_>, ballot: Ballot) {
         self.counters.led += 1;
         self.leading = Some(Leading::new(ballot));
+        self.served.begin(ballot);
         step.tell(Event::Leading(ballot));
         if let Some(ticket) = self.founding.take() {
             let revision = self.registry.revision();
@@ -210,8 +214,23 @@ impl Cluster {
         }
         let ready = |leading: &Leading| leading.ballot == ballot && leading.is_ready();
         let serves = self.leading.as_ref().is_some_and(ready);
+        // It was elected, and has not begun: nothing was taken up.
+        let early = self.leading.is_none()
+            && self.log.leader() == Some(ballot)
+            && self.served.ballot() != Some(ballot);
         for Forwarded { serial, timeout_ms, request } in requests {
             let asker = Asker::There { node, life, serial, ballot };
+            // A message may come twice: what was taken up is not taken up again, nor called undone.
+            let first = is_harmless(&request)
+                || bug!(served_as_often_as_it_comes)
+                || if serves {
+                    self.served.take_up(node, life, serial)
+                } else {
+                    early || self.served.never(ballot, node, life, serial)
+                };
+            if !first {
+                continue;
+            }
             if serves {
                 let deadline = step.cx.now.after_ms(timeout_ms);
                 self.serve(step, asker, request, deadline);
@@ -229,6 +248,13 @@ impl Cluster {
         request: Request,
         deadline: Time,
     ) {
+        bug!(renewal_answered_before_it_is_committed => if let Request::KeepAlive { lease } = request {
+            self.answer(step, asker, Some(self.registry.renewed(lease).map_err(Error::from)));
+        });
+        bug!(reads_what_it_has_applied => if let Request::Query { query, .. } = &request {
+            let result = self.registry.query(query).map_err(Error::from);
+            return self.answer(step, asker, Some(result));
+        });
         let Some(leading) = &mut self.leading else { return };
         let full = leading.waits() >= MAX_WAITING;
         match request {

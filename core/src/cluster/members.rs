@@ -77,6 +77,7 @@ impl Cluster {
         self.log = Log::new(self.config.timing, self.config.priority);
         self.registry = Registry::default();
         self.members = (0, Members::default());
+        self.gone = None;
         self.due.clear();
         self.marked = None;
         self.leading = None;
@@ -85,6 +86,11 @@ impl Cluster {
 
     /// These are the members, as committed.
     pub(super) fn take_members(&mut self, step: &mut Step<'_>, index: u64, members: Members) {
+        // Who is removed begins anew, also if it is a member again by now: what a witness kept of the
+        // log is blank, and would be believed to be data.
+        if index >= self.since.max(1) && !is_member(&members, &self.me) {
+            self.gone.get_or_insert(index);
+        }
         let (_, before) = core::mem::replace(&mut self.members, (index, members));
         let Some(cluster) = self.id else { return };
         if self.leading.is_some() {
@@ -98,10 +104,10 @@ impl Cluster {
 
     /// A member that was removed has nothing to do here any more, once it leads no longer.
     pub(super) fn leave_if_removed(&mut self, step: &mut Step<'_>) {
-        let (at, members) = &self.members;
-        let removed = *at >= self.since.max(1) && !is_member(members, &step.cx.me);
-        if self.id.is_some() && removed && self.leading.is_none() {
-            let at = *at;
+        if self.id.is_some()
+            && self.leading.is_none()
+            && let Some(at) = self.gone
+        {
             self.leave(step, at);
         }
     }

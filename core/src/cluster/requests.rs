@@ -335,7 +335,9 @@ impl Cluster {
                 continue;
             }
             let error = match waiting.with {
-                With::Here | With::There(_) if !is_harmless(&waiting.request) => {
+                With::Here | With::There(_)
+                    if !is_harmless(&waiting.request) && !bug!(unavailable_though_proposed) =>
+                {
                     self.counters.unknown += 1;
                     Error::Unknown
                 }
@@ -378,7 +380,8 @@ impl Cluster {
 }
 
 /// Whether it may be done twice.
-fn is_harmless(request: &Request) -> bool {
+pub(super) fn is_harmless(request: &Request) -> bool {
+    bug!(asked_again_though_proposed => return true);
     matches!(request, Request::Query { .. } | Request::KeepAlive { .. })
 }
 

@@ -68,7 +68,7 @@ impl Cluster {
         }
         let from = from.unwrap_or(self.registry.revision() + 1);
         let oldest = self.registry.oldest();
-        if from < oldest {
+        if from < oldest && !bug!(compaction_passed_over_in_silence) {
             watches.remove(&watch);
             return tell(WatchUpdate::Compacted { oldest });
         }
@@ -86,6 +86,7 @@ impl Cluster {
         (self.watches.pumped, self.watches.behind) = (revision, false);
         let registry = &self.registry;
         self.watches.watches.retain(|&id, watch| {
+            bug!(compaction_passed_over_in_silence => watch.from = watch.from.max(registry.oldest()));
             let Ok(history) = registry.changes(watch.from) else {
                 let update = WatchUpdate::Compacted { oldest: registry.oldest() };
                 step.tell(Event::Watched { watch: id, update });

@@ -41,11 +41,13 @@ impl Registry {
     pub(super) fn check_fence(&self, fence: Option<&Fence>) -> Result<(), Refusal> {
         let Some(Fence { name, token }) = fence else { return Ok(()) };
         let current = self.holder(name).map(|holder| holder.token);
+        bug!(older_tokens_pass => if current.is_some_and(|current| current >= *token) { return Ok(()) });
         if current == Some(*token) { Ok(()) } else { Err(Refusal::StaleToken { current }) }
     }
 
     pub(super) fn check_previous(&self, key: &Bytes, previous: Option<u64>) -> Result<(), Refusal> {
         let current = self.keys.get(key).map_or(0, |value| value.mod_revision);
+        bug!(deleted_key_matches_any_revision => if current == 0 { return Ok(()) });
         match previous {
             Some(previous) if previous != current => Err(Refusal::StaleRevision { current }),
             _ => Ok(()),

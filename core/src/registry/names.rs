@@ -71,6 +71,10 @@ impl Registry {
         if let Some(lease) = self.leases.get_mut(&id) {
             lease.names.insert(name.clone(), ());
         }
+        let lower = |holder: &Holder| holder.priority < priority;
+        if bug!(higher_priority_takes_the_name) && self.holder(name).is_some_and(lower) {
+            self.vacate(turn, name);
+        }
         done
     }
 
@@ -109,7 +113,7 @@ impl Registry {
     ) -> Result<Reply, Refusal> {
         let entry = self.names.get(name).ok_or(Refusal::UnknownName)?;
         let current = entry.holder.as_ref().map(|holder| holder.token);
-        if current != Some(token) {
+        if current != Some(token) && !bug!(release_frees_whoever_holds) {
             return Err(Refusal::StaleToken { current });
         }
         self.vacate(turn, name);
@@ -134,6 +138,10 @@ impl Registry {
         let asked = holder.stepping_down.map(|before| before.deadline_ms);
         let ttl_ms = self.leases.get(&holder.lease).map_or(0, |lease| lease.ttl_ms);
         let deadline_ms = asked.unwrap_or_else(|| clock_ms.saturating_add(ttl_ms));
+        bug!(name_lost_before_its_holder_knows => {
+            self.vacate(turn, name);
+            return Ok(Reply::SteppingDown { revision, token, within_ms: 0 });
+        });
         holder.stepping_down = Some(SteppingDown { to, deadline_ms });
         let holder = Some(holder.clone());
         turn.changes.push(Change::Name { name: name.clone(), holder });
@@ -172,7 +180,11 @@ impl Registry {
     /// Grants what became free in this entry to the next, if there is one.
     pub(super) fn fill_vacancies(&mut self, turn: &mut Turn) {
         for (name, to) in core::mem::take(&mut turn.vacant) {
-            let token = self.revision;
+            let token = if bug!(token_from_a_counter_beside_the_snapshot) {
+                self.history.len() as u64 + 1
+            } else {
+                self.revision
+            };
             let Some(entry) = self.names.get_mut(&name) else {
                 // Those who waited have gone in the same entry.
                 turn.changes.push(Change::Name { name, holder: None });

@@ -114,7 +114,7 @@ impl Registry {
         let head: Head = read.part()?;
         let mut registry = Registry {
             revision: head.revision,
-            clock_ms: head.clock_ms,
+            clock_ms: if bug!(clock_not_in_the_snapshot) { 0 } else { head.clock_ms },
             history: History::from(head.oldest),
             aspirants: head.aspirants,
             ..Registry::default()
