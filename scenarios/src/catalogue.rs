@@ -53,19 +53,3 @@ macro_rules! scenarios {
     };
 }
 pub(crate) use scenarios;
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn no_two_are_called_alike() {
-        let names: BTreeSet<&str> = catalogue().map(|scenario| scenario.name).collect();
-        assert_eq!(names.len(), catalogue().count());
-        assert!(find("swarm").is_some_and(|scenario| scenario.system == "mesh"));
-        assert!(find("voters").is_some_and(|scenario| scenario.system == "voters"));
-        assert!(find("nothing").is_none());
-    }
-}

@@ -53,30 +53,3 @@ fn fewer(changes: &[Change]) -> Vec<Vec<Change>> {
     }
     all
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn simpler_and_simpler_ends() {
-        let key = Bytes::from_static(b"k");
-        let add = Change::Add { key: key.clone(), delta: 3 };
-        let invite = Change::Invite { node: quorate_core::machine::NodeId([1; 32]) };
-        let ops = [
-            Op::Write(vec![add, Change::Delete { key }, invite]),
-            Op::Import(600),
-            Op::Lie(Lie::Orphans(2_200)),
-            Op::Watch,
-        ];
-        for mut op in ops {
-            let mut times = 0;
-            while let Some(next) = simpler(&op).pop() {
-                times += 1;
-                assert!(times < 100, "{op:?} has no end");
-                op = next;
-            }
-        }
-        assert_eq!(simpler(&Op::Lie(Lie::Garbage)), []);
-    }
-}
