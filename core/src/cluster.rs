@@ -35,9 +35,9 @@
 //! **Watches** are each node's own business: they read its registry's history, revision by revision,
 //! and wait where that ends. A slow reader costs nothing but its place.
 //!
-//! **What is kept** are the log's records, and between them which cluster they belong to. When the log
-//! is compacted, what follows the snapshot is written again behind it: so all that comes before the
-//! last snapshot can go.
+//! **What is kept** are the log's records, and between them which cluster they belong to. The record of a
+//! snapshot holds all that the log must remember, and which cluster it is is written again behind it: so
+//! all that comes before the last snapshot can go.
 //!
 //! The parts: `requests` is what a node does with what it is asked; `leading`, what the leader does with
 //! what everybody is asked; `applying`, what becomes of committed entries; `members`, who takes part.
@@ -293,8 +293,8 @@ impl Cluster {
             log::Event::Proposed { ticket, first } => self.proposed(ticket, first),
             log::Event::Readable { ticket, index } => self.readable(ticket, index),
             log::Event::Refused { ticket, refusal } => self.not_proposed(step, ticket, refusal),
-            log::Event::Committed { from, entries } => self.committed(step, from, entries),
-            log::Event::Restore(snapshot) => self.restored(step, snapshot),
+            log::Event::Committed { from, entries } => self.committed(step, from, &entries),
+            log::Event::Restore(snapshot) => self.restored(step, *snapshot),
         }
     }
 

@@ -44,6 +44,7 @@
 //! dissertation, with the correction of 2015). A candidate may take over changes that it had not heard
 //! of; then it needs the promises of a quorum of those members too, before it leads.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -53,12 +54,16 @@ use crate::machine::{Cx, Effects, Input, Machine, NodeId, Time, earliest};
 mod election;
 mod entries;
 mod message;
+mod page;
 mod replication;
 
 use election::{Asking, Preparing};
 use entries::Entries;
 pub use entries::{MAX_BYTES_PER_MESSAGE, MAX_ENTRIES_PER_MESSAGE};
-pub use message::{Ballot, Entry, Members, Message, Payload, Position, Record, Snapshot};
+pub use message::{
+    Ballot, Checkpoint, Entry, Members, Message, Payload, Piece, Position, Record, Snapshot,
+};
+pub use page::Page;
 use replication::Leading;
 
 /// Voters and learners of one log, at most.
@@ -188,10 +193,10 @@ pub enum Event {
         /// Of the first.
         from: u64,
         /// In order.
-        entries: Vec<Entry>,
+        entries: Page,
     },
     /// The state as of a snapshot takes the place of the state machine's.
-    Restore(Snapshot),
+    Restore(Box<Snapshot>),
 }
 
 impl Event {
@@ -235,6 +240,8 @@ pub struct Log {
     leader: Option<Ballot>,
     /// The leader that may count on this node, if one may, and since when.
     bound: Option<Bound>,
+    /// Whether this node may lead, by which members.
+    may_lead: (u64, bool),
     /// When to campaign if nothing is heard.
     campaign_at: Option<Time>,
     role: Role,
@@ -297,6 +304,7 @@ impl Log {
             told: 0,
             leader: None,
             bound: None,
+            may_lead: (0, false),
             campaign_at: None,
             role: Role::Following,
             incoming: None,
@@ -392,17 +400,25 @@ impl Log {
         self.told = self.told.max(self.entries.base().index);
         self.schedule_campaign(step);
         if let Some(snapshot) = &self.snapshot {
-            step.fx.emit(Event::Restore(snapshot.clone()));
+            step.fx.emit(Event::Restore(Box::new(snapshot.clone())));
         }
     }
 
     fn found(&mut self, step: &mut Step<'_>, members: Members) {
         if self.entries.members().voters.is_empty() && members.valid() {
             let snapshot = Snapshot { at: Position::ZERO, members, data: Bytes::new() };
-            step.fx.persist(Record::Snapshot(snapshot.clone()));
-            self.take(snapshot);
+            self.keep(step, snapshot);
             self.schedule_campaign(step);
         }
+    }
+
+    /// Takes a snapshot, and writes down all that this node must remember from now on.
+    fn keep(&mut self, step: &mut Step<'_>, snapshot: Snapshot) {
+        self.take(snapshot.clone());
+        let tail = if bug!(checkpoint_without_tail) { Vec::new() } else { self.entries.pages() };
+        let promised = if bug!(checkpoint_without_promise) { Ballot::ZERO } else { self.promised };
+        let checkpoint = Checkpoint { snapshot, promised, tail };
+        step.fx.persist(Record::Snapshot(Box::new(checkpoint)));
     }
 
     /// Puts a snapshot in the place of what it covers.
@@ -412,7 +428,7 @@ impl Log {
         if self.entries.last_index() > at.index && (agrees || bug!(snapshot_keeps_the_tail)) {
             self.entries.compact(at.index);
         } else {
-            self.entries = Entries::after(at, snapshot.members.clone());
+            self.entries.reset(at, snapshot.members.clone());
         }
         self.commit = self.commit.max(at.index);
         self.snapshot = Some(snapshot);
@@ -425,14 +441,17 @@ impl Log {
         let Some(ballot) = self.entries.ballot(index) else { return };
         let members = self.entries.members_at(index).clone();
         let snapshot = Snapshot { at: Position { ballot, index }, members, data };
-        step.fx.persist(Record::Snapshot(snapshot.clone()));
-        self.take(snapshot);
+        self.keep(step, snapshot);
     }
 
     /// Takes the entries that follow `after` in another's log; whether they fit. Only from the first
     /// that differs on is anything replaced: what agrees may be committed, and a piece of a log ends
     /// somewhere.
-    fn merge(&mut self, step: &mut Step<'_>, after: u64, mut entries: Vec<Entry>) -> bool {
+    fn merge(&mut self, step: &mut Step<'_>, after: u64, entries: Page) -> bool {
+        if after == self.entries.last_index() {
+            self.write(step, after, entries);
+            return true;
+        }
         let agrees = |(n, entry): &(usize, &Entry)| {
             let index = after + 1 + *n as u64;
             index <= self.entries.base().index || self.entries.ballot(index) == Some(entry.ballot)
@@ -447,25 +466,25 @@ impl Log {
         if from < self.commit || from > self.entries.last_index() {
             return false;
         }
-        self.write(step, from, entries.split_off(same));
+        self.write(step, from, entries.after(same));
         true
     }
 
     /// Writes entries after `after`, in place of whatever follows there.
-    fn write(&mut self, step: &mut Step<'_>, after: u64, entries: Vec<Entry>) {
+    fn write(&mut self, step: &mut Step<'_>, after: u64, entries: Page) {
         assert!(after >= self.commit, "what is committed never changes");
-        self.entries.truncate(after);
-        for entry in &entries {
-            self.entries.push(entry.clone());
+        if entries.is_empty() {
+            return;
         }
+        self.entries.truncate(after);
+        self.entries.push(entries.clone());
         step.fx.persist(Record::Entries { from: after + 1, entries });
     }
 
     /// Tells the parent what has been committed since.
     fn tell_committed(&mut self, step: &mut Step<'_>) {
         while self.told < self.commit {
-            let mut entries = self.entries.page(self.told, false);
-            entries.truncate(usize::try_from(self.commit - self.told).unwrap_or(usize::MAX));
+            let entries = self.entries.run(self.told, self.commit);
             assert!(!entries.is_empty(), "what is committed is at hand");
             let from = self.told + 1;
             self.told += entries.len() as u64;
@@ -497,7 +516,7 @@ impl Log {
                 self.answered(step, from, ballot, granted, promised);
             }
             Message::Prepare { ballot, last, commit, released } => {
-                self.prepared(step, from, ballot, last, commit, released);
+                self.prepared(step, from, ballot, last, commit, released.as_deref().copied());
             }
             Message::Promise { ballot, last, after, tail } => {
                 self.promise(step, from, ballot, last, after, tail);
@@ -515,10 +534,7 @@ impl Log {
                 self.appended(step, from, ballot, matched, sent);
             }
             Message::Durable { ballot, index } => self.durable(step, from, ballot, index),
-            Message::Chunk { ballot, at, members, offset, total, data } => {
-                let piece = replication::Chunk { ballot, at, members, offset, total, data };
-                self.chunk(step, from, piece);
-            }
+            Message::Chunk { ballot, piece } => self.chunk(step, from, ballot, *piece),
             Message::Pull { ballot, at, offset } => self.pull(step, from, ballot, at, offset),
             Message::Released { ballot } => self.released(step, from, ballot),
             Message::TakeOver { ballot } => self.take_over(step, from, ballot),
@@ -537,12 +553,17 @@ impl Machine for Log {
             Record::Promised(ballot) => self.promised = self.promised.max(ballot),
             Record::Entries { from, entries } => {
                 self.entries.truncate(from - 1);
-                for entry in entries {
-                    self.promised = self.promised.max(entry.ballot);
-                    self.entries.push(entry);
-                }
+                self.entries.push(entries);
+                self.promised = self.promised.max(self.entries.last().ballot);
             }
-            Record::Snapshot(snapshot) => self.take(snapshot),
+            Record::Snapshot(checkpoint) => {
+                let Checkpoint { snapshot, promised, tail } = *checkpoint;
+                self.promised = self.promised.max(promised);
+                self.entries.reset(snapshot.at, snapshot.members.clone());
+                tail.into_iter().for_each(|page| self.entries.push(page));
+                self.commit = self.commit.max(snapshot.at.index);
+                self.snapshot = Some(snapshot);
+            }
         }
     }
 

@@ -77,7 +77,7 @@ impl Edge for Clients {
                 self.waiting.extend((first.index..).zip(answers));
             }
             Event::Committed { from, entries } => {
-                for (index, entry) in (from..).zip(entries) {
+                for (index, entry) in (from..).zip(&entries) {
                     let data = matches!(entry.payload, Payload::Data(_));
                     if let Some(answer) = self.waiting.remove(&index).filter(|_| data) {
                         let _ = answer.send(());

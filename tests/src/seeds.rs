@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quorate_core::entry::Entry;
 use quorate_core::machine::{Input, NodeId};
-use quorate_core::node::{Command, Contact, Message, Node};
+use quorate_core::node::{Command, Contact, Message, Node, Record};
 use quorate_core::store::Change;
 use quorate_core::ticket::Ticket;
 use quorate_runtime_tokio::frame::{Codec, seal};
@@ -61,7 +61,8 @@ pub fn all() -> Vec<Seed> {
     for record in meeting.hosts.iter().flat_map(|host| host.log.values()) {
         let mut bytes = Vec::new();
         Codec::<Node>::encode_record(&NodeCodec, record, &mut bytes);
-        let kind = format!("{:?}", record.body).to_ascii_lowercase();
+        let Record::Store(stored) = record else { continue };
+        let kind = format!("{:?}", stored.body).to_ascii_lowercase();
         let kind = kind.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
         kept.keep("record", kind, bytes);
         if let Some(Ok(entry)) = record.entry().map(Entry::decode) {

@@ -1,8 +1,9 @@
 //! Entries of 100 bytes committed in a second of a thread's CPU time, all nodes on that thread, in
 //! memory: no clock, no disk, no network, and the log's beginning is dropped as it grows.
 //!
-//! A window is how many entries are proposed, one by one, before messages are delivered until none
-//! is left.
+//! A window is how many entries are proposed before messages are delivered until none is left. The
+//! crates take them one by one and send them together when they are asked for their messages; ours
+//! takes them in one command, as its host gives them, or one by one in a row of its own.
 
 use std::collections::VecDeque;
 
@@ -29,8 +30,8 @@ const ROUNDS: usize = 3;
 trait Cluster {
     const NAME: &'static str;
     fn elect(nodes: usize) -> Self;
-    /// One entry.
-    fn propose(&mut self);
+    /// So many entries.
+    fn propose(&mut self, window: u64);
     /// Delivers messages until none is left.
     fn pump(&mut self);
     /// How many entries the leader has told to be committed.
@@ -74,7 +75,7 @@ impl Effects<Log> for Sink<'_> {
     fn emit_now(&mut self, _: Event) {}
 }
 
-struct Quorate {
+struct Quorate<const TOGETHER: bool> {
     nodes: Vec<Log>,
     ids: Vec<NodeId>,
     queue: VecDeque<(usize, usize, Message)>,
@@ -84,7 +85,7 @@ struct Quorate {
     committed: u64,
 }
 
-impl Quorate {
+impl<const TOGETHER: bool> Quorate<TOGETHER> {
     fn step(&mut self, node: usize, input: Input<Log>) {
         self.steps += 1;
         let (now, entropy) = (self.now, self.steps);
@@ -103,10 +104,10 @@ impl Quorate {
     }
 }
 
-impl Cluster for Quorate {
-    const NAME: &'static str = "quorate";
+impl<const TOGETHER: bool> Cluster for Quorate<TOGETHER> {
+    const NAME: &'static str = if TOGETHER { "quorate" } else { "quorate, one by one" };
 
-    fn elect(nodes: usize) -> Quorate {
+    fn elect(nodes: usize) -> Self {
         let mut cluster = Quorate {
             nodes: (0..nodes).map(|node| <Log as Peer>::new(node, nodes)).collect(),
             ids: (0..nodes).map(id).collect(),
@@ -133,9 +134,12 @@ impl Cluster for Quorate {
         cluster
     }
 
-    fn propose(&mut self) {
-        let data = vec![Bytes::copy_from_slice(&payload())];
-        self.step(0, Input::Command(Command::Propose { ticket: 0, data }));
+    fn propose(&mut self, window: u64) {
+        let (commands, entries) = if TOGETHER { (1, window) } else { (window, 1) };
+        for _ in 0..commands {
+            let data = (0..entries).map(|_| Bytes::copy_from_slice(&payload())).collect();
+            self.step(0, Input::Command(Command::Propose { ticket: 0, data }));
+        }
     }
 
     fn pump(&mut self) {
@@ -192,8 +196,10 @@ impl<const BATCHED: bool> Cluster for Tikv<BATCHED> {
         cluster
     }
 
-    fn propose(&mut self) {
-        self.nodes[self.leader].propose(vec![], payload().to_vec()).expect("it leads");
+    fn propose(&mut self, window: u64) {
+        for _ in 0..window {
+            self.nodes[self.leader].propose(vec![], payload().to_vec()).expect("it leads");
+        }
     }
 
     fn pump(&mut self) {
@@ -253,9 +259,11 @@ impl Cluster for Omni {
         cluster
     }
 
-    fn propose(&mut self) {
-        let item = Item(Bytes::copy_from_slice(&payload()));
-        self.nodes[self.leader].append(item).expect("it leads");
+    fn propose(&mut self, window: u64) {
+        for _ in 0..window {
+            let item = Item(Bytes::copy_from_slice(&payload()));
+            self.nodes[self.leader].append(item).expect("it leads");
+        }
     }
 
     fn pump(&mut self) {
@@ -290,9 +298,7 @@ fn measure<C: Cluster>(nodes: usize, window: u64) -> u64 {
         loop {
             let mut proposed = 0;
             while proposed < 50_000 {
-                for _ in 0..window {
-                    cluster.propose();
-                }
+                cluster.propose(window);
                 cluster.pump();
                 proposed += window;
             }
@@ -322,10 +328,11 @@ pub fn print(alone: bool) {
     println!("\nCommits, in thousands a second of CPU time; entries of 100 bytes, in memory\n");
     println!("         window               {:>7} {:>7} {:>7} {:>7}", 1, 16, 64, 1024);
     for nodes in [3, 5] {
-        let mut cells = [[[0; ROUNDS]; 4]; 4];
+        let mut cells = [[[0; ROUNDS]; 4]; 5];
         for round in 0..ROUNDS {
             for (at, window) in [1, 16, 64, 1024].into_iter().enumerate() {
-                cells[0][at][round] = measure::<Quorate>(nodes, window);
+                cells[0][at][round] = measure::<Quorate<true>>(nodes, window);
+                cells[4][at][round] = measure::<Quorate<false>>(nodes, window);
                 if !alone {
                     cells[1][at][round] = measure::<Tikv<false>>(nodes, window);
                     cells[2][at][round] = measure::<Tikv<true>>(nodes, window);
@@ -333,7 +340,8 @@ pub fn print(alone: bool) {
                 }
             }
         }
-        row(nodes, Quorate::NAME, &cells[0]);
+        row(nodes, Quorate::<true>::NAME, &cells[0]);
+        row(nodes, Quorate::<false>::NAME, &cells[4]);
         if !alone {
             row(nodes, Tikv::<false>::NAME, &cells[1]);
             row(nodes, Tikv::<true>::NAME, &cells[2]);

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::leading::Asker;
 use super::message::{Error, Event, Record};
 use super::{Cluster, Role, Step};
-use crate::log::{self, Ballot, Entry, Payload, Snapshot};
+use crate::log::{self, Ballot, Entry, Members, Payload, Snapshot};
 use crate::machine::Input;
 use crate::registry::{Proposal, Refusal, Registry, Reply};
 
@@ -26,28 +26,28 @@ pub(super) enum What {
 }
 
 impl Cluster {
-    pub(super) fn committed(&mut self, step: &mut Step<'_>, from: u64, entries: Vec<Entry>) {
+    pub(super) fn committed(&mut self, step: &mut Step<'_>, from: u64, entries: &[Entry]) {
         for (index, Entry { ballot, payload }) in (from..).zip(entries) {
             if self.halted || index <= self.registry.revision() {
                 continue;
             }
-            self.apply(step, index, ballot, payload);
+            self.apply(step, index, *ballot, payload);
         }
     }
 
-    fn apply(&mut self, step: &mut Step<'_>, index: u64, ballot: Ballot, payload: Payload) {
+    fn apply(&mut self, step: &mut Step<'_>, index: u64, ballot: Ballot, payload: &Payload) {
         let mut result = Ok(Reply::Done { revision: index });
         let mut origin = None;
         match payload {
             Payload::Noop | Payload::Blank => self.registry.pass(index),
             Payload::Members(members) => {
-                self.registry.members(index, &members);
-                self.take_members(step, index, members);
+                self.registry.members(index, members);
+                self.take_members(step, index, Members::clone(members));
             }
             Payload::Data(data) => {
                 self.bytes += data.len() as u64;
                 // Committed is committed: bytes that this version does not know change nothing.
-                match postcard::from_bytes::<Proposal>(&data) {
+                match postcard::from_bytes::<Proposal>(data) {
                     Ok(proposal) => {
                         result = self.registry.apply(index, &proposal);
                         origin = Some(proposal.origin);
@@ -186,18 +186,11 @@ impl Cluster {
         self.feed(step, Input::Command(log::Command::Compact { index, data }));
     }
 
-    /// A snapshot was written: what is needed besides it is written again behind it, so that what came
-    /// before it can go. The tail goes in one record: half of it would cut off what was durable.
+    /// A snapshot was written, and with it all that the log must remember. Besides that only which
+    /// cluster it is must be known: then whatever came before may go.
     pub(super) fn write_behind_snapshot(&mut self, step: &mut Step<'_>) {
         let Some(cluster) = self.id else { return };
         step.fx.persist(Record::Joined { cluster, since: self.since });
-        step.fx.persist(Record::Log(log::Record::Promised(self.log.promised())));
-        let from = self.log.base().index + 1;
-        let tail = (from..=self.log.last().index).map_while(|index| self.log.get(index));
-        let entries: Vec<Entry> = tail.cloned().collect();
-        if !entries.is_empty() {
-            step.fx.persist(Record::Log(log::Record::Entries { from, entries }));
-        }
         step.fx.emit(Event::Covered);
     }
 }

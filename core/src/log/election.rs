@@ -1,12 +1,14 @@
 //! Who leads: asking, preparing, taking over what the promises bring.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
 
 use rand_core::Rng;
 
-use super::message::{Ballot, Entry, Message, Position, Record};
+use super::message::{Ballot, Message, Position, Record};
+use super::page::Page;
 use super::replication::Leading;
 use super::{Bound, Event, Log, Role, Step};
 use crate::machine::{NodeId, Time};
@@ -36,7 +38,7 @@ pub(super) struct Preparing {
 struct Promise {
     last: Position,
     after: u64,
-    tail: Vec<Entry>,
+    tail: Page,
 }
 
 impl Log {
@@ -51,7 +53,11 @@ impl Log {
 
     /// Campaigns some time after a leader should have been heard; never, if it may not lead.
     pub(super) fn schedule_campaign(&mut self, step: &Step<'_>) {
-        let may = self.entries.members().leads(&step.cx.me);
+        let version = self.entries.members_version();
+        if self.may_lead.0 != version {
+            self.may_lead = (version, self.entries.members().leads(&step.cx.me));
+        }
+        let may = self.may_lead.1;
         let wait_us = self.timing.election_us + self.timing.heartbeat_us + self.patience_us;
         self.campaign_at = may.then(|| step.cx.now.after_us(wait_us));
     }
@@ -174,10 +180,11 @@ impl Log {
         });
         let (last, commit) = (self.entries.last(), self.commit);
         for peer in self.other_voters(step.cx.me) {
+            let released = released.map(Box::new);
             step.fx.send(peer, Message::Prepare { ballot, last, commit, released });
         }
         // Its own promise counts once it is durable, as everybody's.
-        let promise = Message::Promise { ballot, last, after: last.index, tail: Vec::new() };
+        let promise = Message::Promise { ballot, last, after: last.index, tail: Page::EMPTY };
         step.fx.send(step.cx.me, promise);
     }
 
@@ -207,7 +214,7 @@ impl Log {
         let after = if self.entries.holds(last) { last.index } else { commit };
         let more = mine > last && after >= self.entries.base().index;
         let blank = self.entries.members().witnesses.contains(&step.cx.me);
-        let tail = if more && !blank { self.entries.page(after, false) } else { Vec::new() };
+        let tail = if more && !blank { self.entries.page(after, false) } else { Page::EMPTY };
         step.fx.send(from, Message::Promise { ballot, last: mine, after, tail });
     }
 
@@ -230,7 +237,7 @@ impl Log {
         ballot: Ballot,
         last: Position,
         after: u64,
-        tail: Vec<Entry>,
+        tail: Page,
     ) {
         let Role::Preparing(preparing) = &mut self.role else { return };
         if preparing.ballot != ballot {
@@ -285,6 +292,7 @@ impl Log {
         preparing.best = None;
         let (ballot, released) = (preparing.ballot, preparing.released);
         for peer in voters.iter().filter(|peer| !preparing.promises.contains_key(peer)) {
+            let released = released.map(Box::new);
             step.fx.send(*peer, Message::Prepare { ballot, last, commit, released });
         }
         if may {
@@ -313,7 +321,7 @@ impl Log {
         from: NodeId,
         ballot: Ballot,
         after: u64,
-        entries: Vec<Entry>,
+        entries: Page,
     ) {
         let election_us = self.timing.election_us;
         let Role::Preparing(preparing) = &mut self.role else { return };

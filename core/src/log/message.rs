@@ -1,11 +1,13 @@
 //! What voters say to each other, what they keep, and what both are made of.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::page::Page;
 use crate::machine::{NodeId, Time};
 
 /// Who leads, and since when: no two nodes ever have the same one, and each leader's is higher than
@@ -55,7 +57,7 @@ pub enum Payload {
     /// The state machine's.
     Data(Bytes),
     /// From here on these are the members.
-    Members(Members),
+    Members(Box<Members>),
     /// What a witness keeps instead of data.
     Blank,
 }
@@ -136,6 +138,21 @@ pub struct Snapshot {
     pub data: Bytes,
 }
 
+/// A piece of a snapshot, on its way to a node that lacks it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Piece {
+    /// Which snapshot.
+    pub at: Position,
+    /// The members there.
+    pub members: Members,
+    /// Where the piece belongs.
+    pub offset: u64,
+    /// How long the whole is.
+    pub total: u64,
+    /// The piece.
+    pub data: Bytes,
+}
+
 /// What a voter says to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
@@ -162,7 +179,7 @@ pub enum Message {
         /// What the candidate knows to be committed.
         commit: u64,
         /// The leader that handed over to the candidate.
-        released: Option<Ballot>,
+        released: Option<Box<Ballot>>,
     },
     /// No lower ballot will be heeded.
     Promise {
@@ -173,7 +190,7 @@ pub enum Message {
         /// Where [`tail`](Self::Promise::tail) begins: the entry before it.
         after: u64,
         /// What the candidate lacks, as far as it fits.
-        tail: Vec<Entry>,
+        tail: Page,
     },
     /// A higher one was promised, or a leader is alive.
     Refuse {
@@ -196,7 +213,7 @@ pub enum Message {
         /// What comes after this.
         after: u64,
         /// In order.
-        entries: Vec<Entry>,
+        entries: Page,
     },
     /// The leader's: entries, or none.
     Append {
@@ -205,7 +222,7 @@ pub enum Message {
         /// What must be there before the first entry.
         after: Position,
         /// In order.
-        entries: Vec<Entry>,
+        entries: Page,
         /// What is committed.
         commit: u64,
         /// The leader's time of sending; comes back.
@@ -231,16 +248,8 @@ pub enum Message {
     Chunk {
         /// The leader's, or the candidate's.
         ballot: Ballot,
-        /// Which snapshot.
-        at: Position,
-        /// The members there.
-        members: Members,
-        /// Where the piece belongs.
-        offset: u64,
-        /// How long the whole is.
-        total: u64,
-        /// The piece.
-        data: Bytes,
+        /// What it is a piece of, and itself.
+        piece: Box<Piece>,
     },
     /// The next piece, please.
     Pull {
@@ -273,8 +282,20 @@ pub enum Record {
         /// Of the first.
         from: u64,
         /// In order.
-        entries: Vec<Entry>,
+        entries: Page,
     },
-    /// The state so far; earlier entries are not needed any more.
-    Snapshot(Snapshot),
+    /// The state so far and what a voter holds besides it. It makes every earlier record unnecessary:
+    /// once it is durable, whatever lies before it in the journal may be dropped.
+    Snapshot(Box<Checkpoint>),
+}
+
+/// All that a voter must remember, in one record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The state machine's state and the members, up to a position.
+    pub snapshot: Snapshot,
+    /// The highest ballot promised: a voter that forgot it could promise a lower one again.
+    pub promised: Ballot,
+    /// The entries after the snapshot's position, committed or not.
+    pub tail: Vec<Page>,
 }

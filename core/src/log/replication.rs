@@ -1,15 +1,17 @@
 //! What a leader does, and what its followers do with it.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::entries::Entries;
-use super::message::{Ballot, Entry, Members, Message, Payload, Position, Record, Snapshot};
+use super::message::{Ballot, Entry, Members, Message, Payload, Piece, Position, Snapshot};
+use super::page::Page;
 use super::{
-    Bound, Event, Incoming, Log, MAX_CHUNK, MAX_READS, MAX_SNAPSHOT, MAX_UNCOMMITTED, Refusal,
-    Role, Step,
+    Bound, Event, Incoming, Log, MAX_BYTES_PER_MESSAGE, MAX_CHUNK, MAX_ENTRIES_PER_MESSAGE,
+    MAX_READS, MAX_SNAPSHOT, MAX_UNCOMMITTED, Record, Refusal, Role, Step,
 };
 use crate::machine::{NodeId, Time};
 
@@ -17,13 +19,22 @@ use crate::machine::{NodeId, Time};
 /// meanwhile goes with the next: so batches form by themselves when there is much to do.
 const MAX_IN_FLIGHT: u32 = 2;
 
+/// Among so many members what a quorum has reached is found without allocating.
+const FEW: usize = 10;
+
 /// A leader's book.
 #[derive(Clone, Debug)]
 pub(super) struct Leading {
     pub(super) ballot: Ballot,
     /// Its first entry: what follows may be committed by counting.
     first: u64,
-    followers: BTreeMap<NodeId, Follower>,
+    /// In the order of their names: all members but the leader.
+    followers: Vec<Follower>,
+    /// How many voters decide, and whether the leader is one.
+    quorum: usize,
+    votes: bool,
+    /// Which members it keeps a book for.
+    members: Option<u64>,
     /// How far its own log is durable.
     durable: u64,
     pub(super) heartbeat_at: Time,
@@ -48,6 +59,10 @@ struct Waiting {
 /// What a leader knows of a follower.
 #[derive(Clone, Copy, Debug)]
 struct Follower {
+    id: NodeId,
+    votes: bool,
+    /// It keeps no data.
+    blank: bool,
     /// So far their logs are the same, durably.
     matched: u64,
     /// What to send next.
@@ -63,19 +78,9 @@ struct Follower {
 pub(super) struct Append {
     pub(super) ballot: Ballot,
     pub(super) after: Position,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Page,
     pub(super) commit: u64,
     pub(super) sent: Time,
-}
-
-/// [`Message::Chunk`].
-pub(super) struct Chunk {
-    pub(super) ballot: Ballot,
-    pub(super) at: Position,
-    pub(super) members: Members,
-    pub(super) offset: u64,
-    pub(super) total: u64,
-    pub(super) data: Bytes,
 }
 
 impl Leading {
@@ -83,7 +88,10 @@ impl Leading {
         Leading {
             ballot,
             first,
-            followers: BTreeMap::new(),
+            followers: Vec::new(),
+            quorum: 1,
+            votes: true,
+            members: None,
             durable: 0,
             heartbeat_at: Time::ZERO,
             lease_until,
@@ -95,7 +103,37 @@ impl Leading {
     }
 
     pub(super) fn matched(&self, node: &NodeId) -> Option<u64> {
-        self.followers.get(node).map(|follower| follower.matched)
+        self.follower(node).map(|follower| follower.matched)
+    }
+
+    fn follower(&self, id: &NodeId) -> Option<&Follower> {
+        self.followers.iter().find(|follower| follower.id == *id)
+    }
+
+    /// The greatest value that a quorum of voters reaches: the leader has `mine`, each follower what
+    /// `value` says.
+    #[inline]
+    fn quorum_of<T: Ord + Copy>(&self, mine: T, value: impl Fn(&Follower) -> T) -> Option<T> {
+        let (mut few, mut many) = ([mine; FEW], Vec::new());
+        let values = if self.followers.len() < FEW {
+            &mut few[..]
+        } else {
+            many.resize(self.followers.len() + 1, mine);
+            &mut many[..]
+        };
+        let mut count = usize::from(self.votes);
+        for follower in self.followers.iter().filter(|follower| follower.votes) {
+            // Sorted as they come, the greatest first: there are few.
+            let value = value(follower);
+            let mut at = count;
+            while at > 0 && values[at - 1] < value {
+                values[at] = values[at - 1];
+                at -= 1;
+            }
+            values[at] = value;
+            count += 1;
+        }
+        values[..count].get(self.quorum - 1).copied()
     }
 }
 
@@ -107,10 +145,18 @@ impl Log {
     }
 
     /// Appends payloads under this leader's ballot, and sends them on.
-    fn extend(&mut self, step: &mut Step<'_>, payloads: Vec<Payload>) {
+    fn extend(&mut self, step: &mut Step<'_>, mut payloads: Vec<Payload>) {
         let Role::Leading(Leading { ballot, .. }) = self.role else { return };
-        let entries = payloads.into_iter().map(|payload| Entry { ballot, payload }).collect();
-        self.write(step, self.entries.last_index(), entries);
+        loop {
+            let fits = fitting(&payloads);
+            let rest = if fits < payloads.len() { payloads.split_off(fits) } else { Vec::new() };
+            let entries = payloads.into_iter().map(|payload| Entry { ballot, payload }).collect();
+            self.write(step, self.entries.last_index(), entries);
+            payloads = rest;
+            if payloads.is_empty() {
+                break;
+            }
+        }
         self.enlist();
         // Its own copy counts once it is durable, which it hears from itself.
         let index = self.entries.last_index();
@@ -120,34 +166,64 @@ impl Log {
 
     /// Keeps a book for whoever takes part now, and for nobody else.
     fn enlist(&mut self) {
-        let last = self.entries.last_index();
+        let (last, version) = (self.entries.last_index(), self.entries.members_version());
         let Role::Leading(leading) = &mut self.role else { return };
+        if leading.members == Some(version) {
+            return;
+        }
         let members = self.entries.members();
         let me = leading.ballot.node;
-        leading
-            .followers
-            .retain(|id, _| members.voters.contains(id) || members.learners.contains(id));
-        let new =
-            Follower { matched: 0, next: last, in_flight: 0, answered: None, sent: Time::ZERO };
-        for id in members.all().filter(|id| *id != me) {
-            leading.followers.entry(id).or_insert(new);
-        }
+        let book = |id: NodeId| {
+            let known = leading.follower(&id).copied();
+            let new = Follower {
+                id,
+                votes: false,
+                blank: false,
+                matched: 0,
+                next: last,
+                in_flight: 0,
+                answered: None,
+                sent: Time::ZERO,
+            };
+            let votes = members.voters.contains(&id);
+            let blank = members.witnesses.contains(&id);
+            Follower { votes, blank, ..known.unwrap_or(new) }
+        };
+        let mut followers: Vec<Follower> = members.all().filter(|id| *id != me).map(book).collect();
+        followers.sort_unstable_by_key(|follower| follower.id);
+        leading.followers = followers;
+        leading.votes = members.voters.contains(&me);
+        leading.quorum = members.quorum();
+        leading.members = Some(version);
     }
 
     fn replicate_all(&mut self, step: &mut Step<'_>) {
+        let (last, base) = (self.entries.last_index(), self.entries.base().index);
         let Role::Leading(leading) = &mut self.role else { return };
-        for (&id, follower) in &mut leading.followers {
-            let blank = self.entries.members().witnesses.contains(&id);
-            while follower.in_flight < MAX_IN_FLIGHT && follower.next <= self.entries.last_index() {
-                if follower.next <= self.entries.base().index {
-                    break;
-                }
-                let (after, page) =
-                    (follower.next - 1, self.entries.page(follower.next - 1, blank));
+        // Followers who keep up get the same.
+        let mut shared: Option<(u64, bool, Page)> = None;
+        for follower in &mut leading.followers {
+            while follower.in_flight < MAX_IN_FLIGHT
+                && follower.next <= last
+                && follower.next > base
+            {
+                let (after, blank) = (follower.next - 1, follower.blank);
+                let page = match &shared {
+                    Some((of, hidden, page)) if (*of, *hidden) == (after, blank) => page.clone(),
+                    _ => match self.entries.whole_page(after) {
+                        Some(page) if !blank => page,
+                        _ => {
+                            let page = self.entries.page(after, blank);
+                            shared = Some((after, blank, page.clone()));
+                            page
+                        }
+                    },
+                };
                 follower.next += page.len() as u64;
                 follower.in_flight += 1;
                 follower.sent = step.cx.now;
-                send_append(step, leading.ballot, &self.entries, id, after, page, self.commit);
+                let to = follower.id;
+                send_append(step, leading.ballot, &self.entries, to, after, page, self.commit);
             }
         }
     }
@@ -158,7 +234,7 @@ impl Log {
         let patience_us = 2 * self.timing.heartbeat_us;
         let Role::Leading(leading) = &mut self.role else { return };
         leading.heartbeat_at = now.after_us(self.timing.heartbeat_us);
-        for (&id, follower) in &mut leading.followers {
+        for follower in &mut leading.followers {
             let waits = follower.next > follower.matched + 1;
             let late = now.since_us(follower.sent) > patience_us;
             if waits && late && !bug!(last_append_not_repeated) {
@@ -167,7 +243,8 @@ impl Log {
             }
             // What it certainly has: an append that is still on its way is not waited for.
             let after = follower.matched.max(self.entries.base().index);
-            send_append(step, leading.ballot, &self.entries, id, after, Vec::new(), self.commit);
+            let to = follower.id;
+            send_append(step, leading.ballot, &self.entries, to, after, Page::EMPTY, self.commit);
         }
         leading.round = now;
         self.replicate_all(step);
@@ -230,11 +307,13 @@ impl Log {
     ) {
         let last = self.entries.last_index();
         let Role::Leading(leading) = &mut self.role else { return };
-        let Some(follower) = leading.followers.get_mut(&from) else { return };
+        let known = leading.followers.iter_mut().find(|follower| follower.id == from);
+        let Some(follower) = known else { return };
         if leading.ballot != ballot || sent > step.cx.now {
             return;
         }
         follower.answered = follower.answered.max(Some(sent));
+        let before = follower.matched;
         match matched {
             Ok(matched) if matched <= last => {
                 // A heartbeat's answer says nothing of what is on its way.
@@ -253,13 +332,18 @@ impl Log {
             }
             _ => return,
         }
-        let behind = follower.next <= self.entries.base().index;
+        let (behind, more) = (follower.next <= self.entries.base().index, follower.next <= last);
+        let further = follower.matched > before;
         if behind {
             self.serve_snapshot(step, from, ballot, None);
         }
-        self.count(step);
+        if further {
+            self.count(step);
+        }
         self.renew(step);
-        self.replicate_all(step);
+        if more {
+            self.replicate_all(step);
+        }
         self.hand_over_if_ready(step);
     }
 
@@ -273,26 +357,25 @@ impl Log {
         let Role::Leading(leading) = &mut self.role else { return };
         if leading.ballot == ballot && from == step.cx.me {
             leading.durable = leading.durable.max(index);
+            let waited_for = !leading.told || !leading.reads.is_empty();
             self.count(step);
-            self.renew(step);
+            if waited_for {
+                self.renew(step);
+            }
         }
     }
 
     /// What a quorum holds durably is committed, if it is of this leader's own ballot.
     fn count(&mut self, step: &mut Step<'_>) {
         let Role::Leading(leading) = &self.role else { return };
-        let me = leading.ballot.node;
-        let members = self.entries.members();
-        let matched = |id: &NodeId| match leading.followers.get(id) {
-            _ if *id == me => leading.durable,
-            Some(follower) => follower.matched,
-            None => 0,
-        };
-        let Some(index) = quorum_of(members, matched) else { return };
-        if index > self.commit && self.entries.ballot(index) == Some(leading.ballot) {
+        let reached = leading.quorum_of(leading.durable, |follower| follower.matched);
+        let Some(index) = reached.filter(|index| *index > self.commit) else { return };
+        // "Only log entries from the leader's current term are committed by counting replicas."
+        if index >= leading.first {
             self.commit = index;
             // Who is not a voter any more has led to the end of its own removal.
-            if !members.leads(&me) && self.commit >= self.entries.members_since() {
+            let members = self.entries.members();
+            if !members.leads(&step.cx.me) && index >= self.entries.members_since() {
                 self.hand_over(step, None);
             }
         }
@@ -302,13 +385,8 @@ impl Log {
     fn renew(&mut self, step: &mut Step<'_>) {
         let (now, lease_us) = (step.cx.now, self.timing.lease_us());
         let Role::Leading(leading) = &mut self.role else { return };
-        let me = leading.ballot.node;
-        let answered = |id: &NodeId| match leading.followers.get(id) {
-            _ if *id == me => Some(now),
-            Some(follower) => follower.answered,
-            None => None,
-        };
-        let Some(Some(since)) = quorum_of(self.entries.members(), answered) else { return };
+        let answered = leading.quorum_of(Some(now), |follower| follower.answered);
+        let Some(Some(since)) = answered else { return };
         let since = if bug!(leads_past_its_lease) { now } else { since };
         if leading.handing_over.is_none() {
             leading.lease_until = leading.lease_until.max(since.after_us(lease_us));
@@ -409,7 +487,7 @@ impl Log {
         }
         let first = Position { ballot, index: self.entries.last_index() + 1 };
         step.fx.emit(Event::Proposed { ticket, first });
-        self.extend(step, [Payload::Members(members)].into());
+        self.extend(step, [Payload::Members(Box::new(members))].into());
     }
 
     /// Nothing more is taken; once the successor has it all, it takes over.
@@ -417,8 +495,8 @@ impl Log {
         let Role::Leading(leading) = &mut self.role else { return };
         let members = self.entries.members();
         let able = |id: &NodeId| members.leads(id);
-        let nearest = leading.followers.iter().filter(|(id, _)| able(id));
-        let nearest = nearest.max_by_key(|(_, follower)| follower.matched).map(|(id, _)| *id);
+        let nearest = leading.followers.iter().filter(|follower| able(&follower.id));
+        let nearest = nearest.max_by_key(|follower| follower.matched).map(|follower| follower.id);
         let to = to.filter(|id| able(id) && *id != leading.ballot.node).or(nearest);
         // Its lease is not renewed: if the successor does not get there, the others elect.
         leading.handing_over = to;
@@ -428,7 +506,7 @@ impl Log {
     fn hand_over_if_ready(&mut self, step: &mut Step<'_>) {
         let Role::Leading(leading) = &self.role else { return };
         let (Some(to), ballot) = (leading.handing_over, leading.ballot) else { return };
-        let matched = leading.followers.get(&to).map(|follower| follower.matched);
+        let matched = leading.follower(&to).map(|follower| follower.matched);
         if matched == Some(self.entries.last_index()) {
             self.follow(step, None);
             step.fx.send(to, Message::TakeOver { ballot });
@@ -449,8 +527,8 @@ impl Log {
         let begin = offset.min(total) as usize;
         let piece = data.slice(begin..data.len().min(begin + MAX_CHUNK));
         let (at, members) = (*at, members.clone());
-        let chunk = Message::Chunk { ballot, at, members, offset, total, data: piece };
-        step.fx.send_now(to, chunk);
+        let piece = Box::new(Piece { at, members, offset, total, data: piece });
+        step.fx.send_now(to, Message::Chunk { ballot, piece });
     }
 
     pub(super) fn pull(
@@ -469,8 +547,14 @@ impl Log {
     }
 
     /// A piece of a snapshot, from the leader or from whose log a candidate takes over.
-    pub(super) fn chunk(&mut self, step: &mut Step<'_>, from: NodeId, chunk: Chunk) {
-        let Chunk { ballot, at, members, offset, total, data } = chunk;
+    pub(super) fn chunk(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        ballot: Ballot,
+        piece: Piece,
+    ) {
+        let Piece { at, members, offset, total, data } = piece;
         let takes_over = self.takes_over_from(step, from, ballot);
         let follows = self.leader == Some(ballot) && ballot.node == from;
         if !(takes_over || follows) || at.index <= self.commit || total > MAX_SNAPSHOT {
@@ -489,10 +573,9 @@ impl Log {
         }
         let Some(Incoming { at, members, data }) = self.incoming.take() else { return };
         let snapshot = Snapshot { at, members, data: data.into() };
-        step.fx.persist(Record::Snapshot(snapshot.clone()));
-        self.take(snapshot.clone());
+        self.keep(step, snapshot.clone());
         self.told = at.index;
-        step.fx.emit(Event::Restore(snapshot));
+        step.fx.emit(Event::Restore(Box::new(snapshot)));
         self.take_over_more(step);
     }
 }
@@ -503,7 +586,7 @@ fn send_append(
     log: &Entries,
     to: NodeId,
     after: u64,
-    entries: Vec<Entry>,
+    entries: Page,
     commit: u64,
 ) {
     let Some(at) = log.ballot(after) else { return };
@@ -511,9 +594,12 @@ fn send_append(
     step.fx.send_now(to, Message::Append { ballot, after, entries, commit, sent });
 }
 
-/// The greatest value that a quorum of voters reaches.
-fn quorum_of<T: Ord + Copy>(members: &Members, value: impl Fn(&NodeId) -> T) -> Option<T> {
-    let mut values: Vec<T> = members.voters.iter().map(value).collect();
-    values.sort_unstable();
-    values.len().checked_sub(members.quorum()).and_then(|at| values.get(at).copied())
+/// How many of these fit one message.
+fn fitting(payloads: &[Payload]) -> usize {
+    let mut bytes = 0;
+    let fits = |payload: &&Payload| {
+        bytes += payload.weight();
+        bytes <= MAX_BYTES_PER_MESSAGE
+    };
+    payloads.iter().take(MAX_ENTRIES_PER_MESSAGE).take_while(fits).count().max(1)
 }

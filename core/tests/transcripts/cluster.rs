@@ -26,7 +26,7 @@ impl Words {
             }
             Body::Answers { answers, .. } => {
                 let all = answers.iter().map(|answer| match &answer.result {
-                    Some(Ok(reply)) => self.reply(reply),
+                    Some(Ok(reply)) => Words::reply(reply),
                     Some(Err(error)) => format!("no: {error}"),
                     None => "I do not lead: it was not proposed".to_owned(),
                 });
@@ -64,7 +64,7 @@ impl Words {
             Message::Appended { .. } | Message::Durable { .. } => return None,
             Message::Fetch { after, .. } => format!("what comes after {after}?"),
             Message::Tail { entries, .. } => self.entries_of(entries),
-            Message::Chunk { at: position, .. } => format!("the snapshot as of {}", at(position)),
+            Message::Chunk { piece, .. } => format!("the snapshot as of {}", at(&piece.at)),
             Message::Pull { .. } => "more of it".to_owned(),
             Message::TakeOver { .. } => "I have stopped: lead".to_owned(),
             Message::Released { ballot } => format!("I lead no more, under {}", ballot.number),
@@ -158,7 +158,7 @@ impl Words {
         }
     }
 
-    fn reply(&self, reply: &Reply) -> String {
+    fn reply(reply: &Reply) -> String {
         match reply {
             Reply::Done { revision } => format!("done, as of {revision}"),
             Reply::Written { revision, .. } => format!("written at {revision}"),
@@ -179,7 +179,7 @@ impl Words {
     /// What a node tells its host of the cluster; `None` for what the messages say already.
     pub(crate) fn cluster_event(&self, event: &Event) -> Option<String> {
         Some(match event {
-            Event::Answer { result: Ok(reply), .. } => format!("answers: {}", self.reply(reply)),
+            Event::Answer { result: Ok(reply), .. } => format!("answers: {}", Words::reply(reply)),
             Event::Answer { result: Err(error), .. } => format!("answers: no, {error}"),
             Event::Leading(ballot) => format!("leads, under ballot {}", ballot.number),
             Event::Stopped(_) => "leads no more".to_owned(),
