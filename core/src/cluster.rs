@@ -289,7 +289,8 @@ impl Cluster {
         match event {
             log::Event::Leading(ballot) => self.begin_to_lead(step, ballot),
             log::Event::Stopped(ballot) => self.stop_leading(step, ballot),
-            log::Event::Following(_) => {}
+            // Whether the lead was handed over is seen by who leads next.
+            log::Event::Following(_) | log::Event::Transferred { .. } => {}
             log::Event::Proposed { ticket, first } => self.proposed(ticket, first),
             log::Event::Readable { ticket, index } => self.readable(ticket, index),
             log::Event::Refused { ticket, refusal } => self.not_proposed(step, ticket, refusal),

@@ -341,6 +341,7 @@ impl Handshake {
         peer.attempts -= 1;
         peer.retry_at = Some(cx.now.after_ms(RETRY_MS));
         self.next = earliest(self.next, peer.retry_at);
+        bug!(greeting_never_repeated => if peer.attempts + 1 < HELLO_ATTEMPTS { return });
         match (&peer.state, peer.theirs) {
             (State::Closed | State::Open(_), _) => {
                 let (nonce, session) = (peer.nonce, peer.session);

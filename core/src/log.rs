@@ -34,6 +34,11 @@
 //! is none any more appends is refused, and whoever uses a ballot or an index as a token sees an
 //! older one.
 //!
+//! **Leaving office.** What ends a lead (`log/office.rs`) ends it before anybody else can know: then
+//! the old leader's word replaces the time that others would have to wait. It *releases* the voters
+//! when its lease is over, which shortens the cuts in which it still reaches somebody, such as that of
+//! a deaf leader; it names a successor when it is asked to, or when its own disk hangs.
+//!
 //! **Cases.** A voter that restarts has forgotten whom it answered, and refuses candidates for as
 //! long as if it had just answered one. A leader asked to hand over names its successor, stops, and
 //! *releases* the voters, which then promise the successor without waiting. A witness votes and keeps
@@ -54,6 +59,7 @@ use crate::machine::{Cx, Effects, Input, Machine, NodeId, Time, earliest};
 mod election;
 mod entries;
 mod message;
+mod office;
 mod page;
 mod replication;
 
@@ -63,6 +69,8 @@ pub use entries::{MAX_BYTES_PER_MESSAGE, MAX_ENTRIES_PER_MESSAGE};
 pub use message::{
     Ballot, Checkpoint, Entry, Members, Message, Payload, Piece, Position, Record, Snapshot,
 };
+pub use office::Outcome;
+use office::{Transfer, Watch};
 pub use page::Page;
 use replication::Leading;
 
@@ -133,6 +141,15 @@ pub enum Command {
         /// To whom.
         to: Option<NodeId>,
     },
+    /// Hands the lead over to this voter and to no other; an event tells what became of it.
+    Transfer {
+        /// Comes back.
+        ticket: u64,
+        /// To whom.
+        to: NodeId,
+    },
+    /// The application lives: see [`Log::watched`].
+    Alive,
     /// The state machine's state as of `index`, in place of the entries up to there.
     Compact {
         /// Applied so far.
@@ -154,6 +171,8 @@ pub enum Refusal {
     },
     /// Too much waits already.
     Busy,
+    /// The node that was named is no voter with data, or is this one, or a transfer is under way.
+    CannotLead,
     /// The change is not one step, or another one is under way, or it makes no sense.
     BadChange,
 }
@@ -180,6 +199,13 @@ pub enum Event {
         ticket: u64,
         /// At least this must be applied.
         index: u64,
+    },
+    /// What became of a transfer.
+    Transferred {
+        /// As given.
+        ticket: u64,
+        /// Who leads.
+        outcome: Outcome,
     },
     /// A command was not carried out.
     Refused {
@@ -245,8 +271,14 @@ pub struct Log {
     /// When to campaign if nothing is heard.
     campaign_at: Option<Time>,
     role: Role,
+    /// A lead that is on its way to another.
+    transfer: Option<Transfer>,
+    /// Whether the application must say that it lives.
+    watch: Option<Watch>,
     /// A snapshot on its way here.
     incoming: Option<Incoming>,
+    /// Restored records are missing, unless a snapshot stands for them.
+    gap: bool,
     started: bool,
 }
 
@@ -307,9 +339,20 @@ impl Log {
             may_lead: (0, false),
             campaign_at: None,
             role: Role::Following,
+            transfer: None,
+            watch: None,
             incoming: None,
+            gap: false,
             started: false,
         }
+    }
+
+    /// The same, where the application says [`Command::Alive`] at least this often; if it does not, it
+    /// hangs, and the node neither campaigns nor leads on, so that another can take its place.
+    #[must_use]
+    pub fn watched(mut self, within_us: u64) -> Log {
+        self.watch = Some(Watch { within_us, until: Time::ZERO });
+        self
     }
 
     /// The ballot under which this node leads at `now`, if it does: committed entry and lease.
@@ -393,9 +436,12 @@ impl Log {
     }
 
     fn start(&mut self, step: &mut Step<'_>) {
+        assert!(!self.gap, "the journal lacks records that no snapshot stands for");
         self.started = true;
         // Whom it answered in an earlier life it has forgotten: it waits as if it had just now.
         self.bound = Some(Bound { leader: None, since: step.cx.now });
+        bug!(restart_forgets_its_answers => self.bound = None);
+        self.lives(step.cx.now);
         self.commit = self.commit.max(self.entries.base().index);
         self.told = self.told.max(self.entries.base().index);
         self.schedule_campaign(step);
@@ -504,6 +550,8 @@ impl Log {
             Command::Read { ticket, by_lease } => self.read(step, ticket, by_lease),
             Command::Change { ticket, members } => self.change(step, ticket, members),
             Command::HandOver { to } => self.hand_over(step, to),
+            Command::Transfer { ticket, to } => self.transfer(step, ticket, to),
+            Command::Alive => self.lives(step.cx.now),
             Command::Compact { index, data } => self.compact(step, index, data),
             Command::Found(members) => self.found(step, members),
         }
@@ -552,12 +600,18 @@ impl Machine for Log {
         match record {
             Record::Promised(ballot) => self.promised = self.promised.max(ballot),
             Record::Entries { from, entries } => {
+                // A journal that drops what a snapshot covers need not drop all of it.
+                if from > self.entries.last_index() + 1 {
+                    self.gap = true;
+                    return;
+                }
                 self.entries.truncate(from - 1);
                 self.entries.push(entries);
                 self.promised = self.promised.max(self.entries.last().ballot);
             }
             Record::Snapshot(checkpoint) => {
                 let Checkpoint { snapshot, promised, tail } = *checkpoint;
+                self.gap = false;
                 self.promised = self.promised.max(promised);
                 self.entries.reset(snapshot.at, snapshot.members.clone());
                 tail.into_iter().for_each(|page| self.entries.push(page));
@@ -571,6 +625,9 @@ impl Machine for Log {
         let step = &mut Step { cx, fx };
         // Whatever woke this node may have come late: first of all, does it still lead?
         self.expire(step);
+        if !matches!(input, Input::Command(Command::Alive)) {
+            self.overdue(step);
+        }
         match input {
             Input::Start => self.start(step),
             Input::Message { from, message } => self.message(step, from, message),
@@ -583,14 +640,15 @@ impl Machine for Log {
     }
 
     fn deadline(&self) -> Option<Time> {
-        match &self.role {
+        let of_role = match &self.role {
             Role::Following => self.campaign_at,
             Role::Asking(asking) => Some(asking.until),
             Role::Preparing(preparing) => Some(preparing.until),
             Role::Leading(leading) => {
                 earliest(Some(leading.heartbeat_at), Some(leading.lease_until.after_us(1)))
             }
-        }
+        };
+        earliest(of_role, self.office_deadline())
     }
 
     fn check(&self) {

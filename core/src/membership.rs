@@ -35,6 +35,9 @@ pub const MAX_MEMBERS: usize = 100_000;
 /// thousands of its own making crowds out nobody nearer the founder, and goes, with all of them, by one
 /// removal.
 pub const MAX_GUESTS: u32 = 10_000;
+/// How often one member can lower the place where another ends: its later removals of that one have no
+/// effect.
+pub const MAX_REMOVALS: usize = 8;
 
 /// An invitation or a removal, as an entry states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +58,8 @@ pub enum Act {
 pub enum Noted {
     /// Nothing, as things stand.
     Nothing,
-    /// It admits this node, and that is all.
-    Admitted(NodeId),
+    /// How this node stands, and that is all.
+    Moved(NodeId),
     /// Perhaps much: they are to be computed anew.
     Recount,
 }
@@ -95,8 +98,8 @@ pub struct Membership {
     /// How many nodes each author has invited, and which.
     guests: BTreeMap<NodeId, u32>,
     invited: BTreeSet<(NodeId, NodeId)>,
-    /// Whom anybody has ever removed, with effect or not.
-    targets: BTreeSet<NodeId>,
+    /// The removals once more, by who is removed and by whom: where, and above which height.
+    removals: BTreeMap<(NodeId, NodeId), Vec<(u64, u64)>>,
     members: BTreeMap<NodeId, Member>,
 }
 
@@ -110,7 +113,7 @@ impl Membership {
             acts: BTreeMap::new(),
             guests: BTreeMap::new(),
             invited: BTreeSet::new(),
-            targets: BTreeSet::new(),
+            removals: BTreeMap::new(),
             members: BTreeMap::new(),
         };
         membership.evaluate();
@@ -126,54 +129,83 @@ impl Membership {
     /// Takes note of what the entry at (`author`, `seq`) states in its operation number `op`. An
     /// author's statements are noted in the order of its chain.
     ///
-    /// Nearly every statement is an invitation of somebody new, or repeats what is known: those cost the
+    /// Nearly every statement admits or removes somebody who has stated nothing so far: those cost the
     /// same however many members there are. The others are rare, and computed anew by
     /// [`Membership::evaluate`].
     pub fn note(&mut self, author: NodeId, seq: u64, op: u16, act: Act) -> Noted {
-        if let Act::Invite(node) = act {
-            let guests = self.guests.entry(author).or_default();
-            if *guests >= MAX_GUESTS || !self.invited.insert((author, node)) {
-                return Noted::Nothing;
-            }
-            *guests += 1;
+        if !self.adds(author, seq, act) {
+            return Noted::Nothing;
         }
         self.acts.insert((author, seq, op), act);
         let by = self.members.get(&author).copied();
-        let counts = |by: &Member| by.limit.is_none_or(|limit| seq <= limit);
-        match (act, by.filter(counts)) {
-            (Act::Invite(node), Some(by)) => self.note_guest(author, by.depth + 1, node),
-            (Act::Invite(_), None) => Noted::Nothing,
-            (Act::Remove { node, height }, by) => {
-                self.targets.insert(node);
-                let of = self.members.get(&node);
-                let (Some(by), Some(of)) = (by, of) else { return Noted::Nothing };
+        let Some(by) = by.filter(|by| by.limit.is_none_or(|limit| seq <= limit)) else {
+            return Noted::Nothing;
+        };
+        match act {
+            Act::Invite(node) => self.note_guest(author, by.depth + 1, node),
+            Act::Remove { node, height } => {
+                let Some(of) = self.members.get(&node).copied() else { return Noted::Nothing };
                 let lowers = of.limit.is_none_or(|limit| height < limit);
+                let lowers = lowers && !bug!(second_removal_ignored);
                 let moot = of.state == State::Removed && !lowers && author != node;
                 if moot || (author != node && by.depth >= of.depth) {
                     return Noted::Nothing;
                 }
-                Noted::Recount
+                self.stand(node, of.depth, of.invited_by)
+            }
+        }
+    }
+
+    /// Whether a statement says anything that its author has not said before, or too often.
+    fn adds(&mut self, author: NodeId, seq: u64, act: Act) -> bool {
+        match act {
+            Act::Invite(node) => {
+                let guests = self.guests.entry(author).or_default();
+                let adds = *guests < MAX_GUESTS && self.invited.insert((author, node));
+                *guests += u32::from(adds);
+                adds
+            }
+            Act::Remove { node, height } => {
+                let said = self.removals.entry((node, author)).or_default();
+                let adds = said.len() < MAX_REMOVALS
+                    && said.last().is_none_or(|(_, lowest)| height < *lowest);
+                said.extend(adds.then_some((seq, height)));
+                adds
             }
         }
     }
 
     /// An invitation that counts, to depth `depth`.
     fn note_guest(&mut self, author: NodeId, depth: u32, node: NodeId) -> Noted {
-        if let Some(known) = self.members.get(&node) {
-            let nearer = (depth, author) < (known.depth, known.invited_by);
-            return if nearer && node != self.founder { Noted::Recount } else { Noted::Nothing };
+        match self.members.get(&node) {
+            Some(_) if node == self.founder => Noted::Nothing,
+            Some(known) if (depth, author) >= (known.depth, known.invited_by) => Noted::Nothing,
+            None if self.members.len() >= MAX_MEMBERS => Noted::Recount,
+            _ => self.stand(node, depth, author),
         }
-        let first = (node, 0, 0)..=(node, u64::MAX, u16::MAX);
-        let plain = self.acts.range(first).next().is_none()
-            && !self.targets.contains(&node)
-            && !self.forks.contains_key(&node)
-            && self.members.len() < MAX_MEMBERS;
-        if !plain {
+    }
+
+    /// Works out how `node` stands at `depth`. If it has stated nothing, nobody else is touched.
+    fn stand(&mut self, node: NodeId, depth: u32, invited_by: NodeId) -> Noted {
+        if self.acts_of(&node).next().is_some() {
             return Noted::Recount;
         }
-        let (limit, state) = (None, State::Active);
-        self.members.insert(node, Member { depth, invited_by: author, limit, state });
-        Noted::Admitted(node)
+        let removed = self.removed(&node, depth);
+        let (limit, state) = self.limit(&node, removed.as_ref(), self.forks.get(&node));
+        self.members.insert(node, Member { depth, invited_by, limit, state });
+        Noted::Moved(node)
+    }
+
+    /// The lowest place above which a member nearer the founder than `depth` has removed `node`.
+    fn removed(&self, node: &NodeId, depth: u32) -> Option<u64> {
+        let by_anyone = (*node, NodeId([0; 32]))..=(*node, NodeId([0xff; 32]));
+        let said = self.removals.range(by_anyone).filter_map(|((_, by), said)| {
+            let by = self.members.get(by).filter(|by| by.depth < depth)?;
+            let counts = |seq: u64| by.limit.is_none_or(|limit| seq <= limit);
+            // Each is lower than the one before it.
+            said.iter().rev().find(|(seq, _)| counts(*seq)).map(|(_, height)| *height)
+        });
+        said.min()
     }
 
     /// Takes note that `author` signed two entries for the place `seq`, and none below. To be followed by
@@ -369,15 +401,28 @@ mod tests {
         assert_eq!(mesh.iter().count(), 2 + MAX_GUESTS as usize);
         let again = Act::Invite(node(2));
         assert_eq!(mesh.note(node(1), 20_000, 0, again), Noted::Nothing, "it has invited enough");
-        assert_eq!(mesh.note(node(0), 2, 0, again), Noted::Admitted(node(2)), "its host has not");
+        assert_eq!(mesh.note(node(0), 2, 0, again), Noted::Moved(node(2)), "its host has not");
         assert_eq!(mesh.note(node(0), 3, 0, again), Noted::Nothing, "said twice");
+    }
+
+    #[test]
+    fn one_member_is_removed_by_another_only_so_often() {
+        let mut mesh = mesh(&[(0, 1, Act::Invite(node(1))), (1, 1, Act::Invite(node(2)))]);
+        for n in 0..50 {
+            mesh.note(node(1), 2 + n, 0, remove(2, 100 - n));
+            mesh.note(node(1), 100 + n, 0, remove(2, 100));
+        }
+        assert_eq!(mesh.get(&node(2)).unwrap().limit, Some(101 - MAX_REMOVALS as u64));
+        assert_eq!(mesh.acts.len(), 2 + MAX_REMOVALS, "what says nothing new is not kept");
+        assert_eq!(mesh.evaluate(), []);
     }
 
     proptest! {
         /// The members are a function of the set of statements, whatever order they are noted in.
         #[test]
         fn order_does_not_matter(
-            acts in proptest::collection::vec((0u8..6, 1u64..9, 0u8..6, 0u64..9, any::<bool>()), 0..24)
+            acts in proptest::collection::vec((0u8..6, 1u64..9, 0u8..6, 0u64..9, any::<bool>()), 0..24),
+            fork in proptest::option::of((1u8..6, 1u64..9))
         ) {
             let mut acts: Vec<_> = acts
                 .into_iter()
@@ -388,15 +433,28 @@ mod tests {
                 .collect();
             acts.sort_by_key(|(author, seq, _)| (*author, *seq));
             acts.dedup_by_key(|(author, seq, _)| (*author, *seq));
-            let forward = mesh(&acts);
+            let mut forward = mesh(&acts);
             // Chain by chain, the last author first, and with as little computing as they ask for.
             acts.sort_by_key(|(author, seq, _)| (core::cmp::Reverse(*author), *seq));
             let mut backward = Membership::new(node(0));
+            if let Some((author, seq)) = fork {
+                forward.forked(node(author), seq);
+                forward.evaluate();
+                backward.forked(node(author), seq);
+                backward.evaluate();
+            }
             for (author, seq, act) in &acts {
                 let before = backward.members.clone();
                 match backward.note(node(*author), *seq, 0, *act) {
                     Noted::Nothing => prop_assert_eq!(&before, &backward.members),
-                    Noted::Admitted(guest) => prop_assert!(!before.contains_key(&guest)),
+                    Noted::Moved(who) => {
+                        let others = |of: &BTreeMap<NodeId, Member>| {
+                            of.iter().filter(|(id, _)| **id != who).map(|(id, m)| (*id, *m)).collect()
+                        };
+                        let (before, after): (Vec<_>, Vec<_>) =
+                            (others(&before), others(&backward.members));
+                        prop_assert_eq!(before, after);
+                    }
                     Noted::Recount => drop(backward.evaluate()),
                 }
                 let shown = backward.members.clone();

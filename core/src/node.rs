@@ -67,8 +67,12 @@ pub const MAX_READS: usize = 4096;
 pub const MAX_CONTACTS: usize = 1024;
 /// The most addresses told to a peer at once.
 pub const MAX_CONTACTS_SENT: usize = 64;
-/// The most refused entries that a peer may bring between two syncs that find us equal.
+/// The most refused entries that a peer may bring within [`STRIKES_MS`].
 pub const MAX_STRIKES: u32 = 64;
+/// For how long refused entries are held against a peer, in milliseconds.
+pub const STRIKES_MS: u64 = 60_000;
+/// The most sides of forks that are read for peers at once, one for each peer.
+pub const MAX_STORIES: usize = 4;
 /// How often parked entries are looked at, in milliseconds.
 pub const UNPARK_MS: u64 = 1_000;
 
@@ -143,8 +147,9 @@ enum Guard {
 /// What is remembered of an open peer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Peer {
-    /// How many of the entries it brought were refused since a sync found us equal.
+    /// How many of the entries it brought were refused, and since when they are counted.
     strikes: u32,
+    counted_from: Time,
     /// Whether the transfer that it is sending has brought anything new.
     brought: bool,
 }
@@ -259,6 +264,7 @@ impl Node {
         self.guard = match (suspect || self.damaged > 0, alone) {
             (true, _) => Guard::Suspect,
             (false, true) => Guard::Whole,
+            (false, false) if !self.is_known() => Guard::Joining,
             (false, false) => Guard::Learning(now.after_ms(OWN_TIP_WAIT_MS)),
         };
         if self.damaged == 0 {
@@ -283,6 +289,7 @@ impl Node {
             Command::Join { ticket, founding, contacts } => {
                 self.join(step, ticket, founding, contacts);
             }
+            Command::Trust(peer) => self.trust(peer),
             Command::Write { ticket, changes } => self.ask_to_write(step, ticket, changes),
             Command::Bodies { ticket, bodies } => self.bodies(step, ticket, bodies),
             Command::Sync(peer) => {

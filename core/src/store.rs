@@ -370,7 +370,7 @@ impl Store {
             }
             if self.contradicts(&entry) {
                 // One conflict of an author is as good as many: the first stands lowest.
-                if !conflicts.insert(link.author) {
+                if !conflicts.insert(link.author) || bug!(second_story_dropped) {
                     continue;
                 }
                 let theirs = self.story(&entry, batch.as_slice());
@@ -497,6 +497,13 @@ impl Store {
         self.recount_members(&mut queue, out);
         self.settle(queue, wall, out);
         Ok(())
+    }
+
+    /// The hash of what is held of `author` at `seq`, applied or waiting.
+    #[must_use]
+    pub fn hash_at(&self, author: &NodeId, seq: u64) -> Option<Hash> {
+        let held = self.chains.of(author).and_then(|chain| chain.get(seq)).map(|meta| meta.hash);
+        held.or_else(|| self.orphans.get(author, seq).map(|orphan| orphan.entry.hash()))
     }
 
     /// The log positions of what is held of `author` from place `seq` on, applied or waiting: one side

@@ -454,7 +454,8 @@ impl Peer {
 
     fn fail(&mut self, scope: &mut Scope<'_>, reason: Reason) {
         let doublings = self.status.failures.min(16);
-        self.due = scope.after_about((BACKOFF_MIN_MS << doublings).min(BACKOFF_MAX_MS));
+        let most_ms = if bug!(backoff_without_bound) { u64::MAX } else { BACKOFF_MAX_MS };
+        self.due = scope.after_about((BACKOFF_MIN_MS << doublings).min(most_ms));
         self.again = false;
         self.status.failures = self.status.failures.saturating_add(1);
         self.status.failed += 1;

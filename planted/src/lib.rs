@@ -59,7 +59,7 @@ pub fn hunt(bug: Bug, most: u64) -> Option<Found> {
     if again.is_some() {
         return again;
     }
-    let rounds = [10, 30, 100, 300, most].map(|seeds| most.min(seeds));
+    let rounds = [10, 30, 100, 300].into_iter().filter(|seeds| *seeds < most).chain([most]);
     rounds.into_iter().find_map(|seeds| {
         let found = scenarios(bug).into_iter().filter_map(|name| hunt_in(Some(bug), name, seeds));
         found.min_by_key(|found| found.seeds)

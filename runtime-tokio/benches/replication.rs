@@ -1,10 +1,11 @@
 //! What a host costs: three of them in this process, each with a replicated log on a journal of its own,
 //! and clients that propose to the leader and wait until their entry is committed.
 //!
-//! `cargo bench -p quorate-runtime-tokio --bench replication [-- DIRECTORY]` prints, for each number of
-//! clients, entries per second, CPU time an entry (of all three hosts and the clients together), and
-//! the time a client waits. Everything that a cluster's node does but the registry is in it: TLS over
-//! loopback, `fdatasync`, and the replies.
+//! `cargo bench -p quorate-runtime-tokio --bench replication [-- DIRECTORY [THREADS]]` prints, for each
+//! number of clients, entries per second, CPU time an entry (of all three hosts and the clients
+//! together), and the time a client waits. Each host has a runtime of its own, with so many threads.
+//! Everything that a cluster's node does but the registry is in it: TLS over loopback, `fdatasync`, and
+//! the replies.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +22,7 @@ use quorate_runtime_tokio::journal::Journal;
 use quorate_runtime_tokio::net::TokioNet;
 use quorate_runtime_tokio::storage::Storage;
 use quorate_runtime_tokio::tls::Identity;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 const ENTRY_BYTES: usize = 256;
@@ -105,17 +107,24 @@ impl Edge for Clients {
 
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
-    let parent = args.next_back().map_or_else(std::env::temp_dir, Into::into);
+    let parent = args.next().map_or_else(std::env::temp_dir, Into::into);
+    let threads: usize = args.next().map_or(2, |arg| arg.parse().expect("a number of threads"));
     let dir = tempfile::tempdir_in(parent).expect("a directory to write in");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(run(dir.path()));
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads).enable_all().build().expect("a runtime")
+    };
+    let hosts = [runtime(), runtime(), runtime()];
+    runtime().block_on(run(dir.path(), &hosts));
 }
 
-async fn run(dir: &Path) {
+async fn run(dir: &Path, runtimes: &[Runtime; 3]) {
     let leads = Arc::new(Mutex::new(None));
     let mut hosts = Vec::new();
     for n in 0..3u8 {
-        hosts.push(start(&dir.join(n.to_string()), n, Arc::clone(&leads)).await);
+        let (dir, leads) = (dir.join(n.to_string()), Arc::clone(&leads));
+        let host = runtimes[n as usize].spawn(async move { start(&dir, n, leads).await });
+        hosts.push(host.await.expect("a host starts"));
     }
     let addrs: Vec<_> =
         hosts.iter().map(|host| host.local_addr().expect("listens").to_owned()).collect();

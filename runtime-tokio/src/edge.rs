@@ -36,6 +36,13 @@ pub trait Edge: Send + 'static {
         true
     }
 
+    /// `peer` answered where whoever answers was to be dialled ([`Actions::dial`] without a name): what
+    /// the machine is told of that, before it hears of the link.
+    fn answered(&mut self, peer: NodeId) -> Option<<Self::Machine as Machine>::Command> {
+        let _ = peer;
+        None
+    }
+
     /// `record` has this position in its lane: told of each on restore, and then of each as it is
     /// persisted, before it is durable. Positions rise in each lane, and none is ever used twice.
     fn record(&mut self, lane: Lane, position: u64, record: &<Self::Machine as Machine>::Record) {

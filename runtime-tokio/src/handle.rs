@@ -73,6 +73,15 @@ impl<E: Edge> Handle<E> {
         self.ask(Request::WithEdge(run), take).await
     }
 
+    /// Runs `f` in the host's task and waits for nothing: what there is to answer, `f` answers itself.
+    /// May be dropped at any await; then `f` has not run and never will. `f` must not block.
+    pub async fn tell_edge(
+        &self,
+        f: impl FnOnce(&mut E, &mut Actions<'_, E::Machine>) + Send + 'static,
+    ) -> Result<(), Stopped> {
+        self.requests.send(Request::WithEdge(Box::new(f))).await.map_err(|_| Stopped)
+    }
+
     /// What the host has counted so far.
     pub async fn metrics(&self) -> Result<Metrics, Stopped> {
         let (give, take) = oneshot::channel();

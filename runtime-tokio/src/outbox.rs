@@ -204,6 +204,7 @@ where
         stop: CancellationToken,
     ) -> Option<LinkTask<S>> {
         let Connected { peer, ref dialled, .. } = connected;
+        let unnamed = dialled.as_ref().is_some_and(|target| target.expected.is_none());
         let dialled = dialled.is_some();
         if let Err(reason) = self.admit(&connected) {
             debug!(peer = %peer.short(), addr = connected.addr, %reason, "not linked");
@@ -226,6 +227,8 @@ where
         }
         self.opened += 1;
         self.links.insert(peer, link);
+        let answered = unnamed.then(|| self.edge.answered(peer)).flatten();
+        self.local.extend(answered.map(Input::Command));
         self.local.push_back(Input::Link { peer, up: true });
         Some(task)
     }

@@ -81,6 +81,24 @@ async fn a_sync_that_was_killed_goes_on_where_it_was_and_a_third_node_needs_no_f
 }
 
 #[tokio::test]
+async fn a_newcomer_takes_the_store_from_whom_its_operator_names() {
+    let mut ada = Place::up();
+    ada.run(&["put", "colour", "green"]).ok();
+    let (ben, mut cai) = (Place::up(), Place::new());
+    let ticket = ada.run(&["invite", &cai.id]).ok();
+    ada.admit(&ben);
+    let digest = ada.status()["digest"].clone();
+    ben.until("Ben holds what Ada holds", |status| status["digest"] == digest).await;
+    ada.kill();
+    // The ticket names Ada alone, who is gone.
+    cai.start_with(&["--peer", &ben.listens()]);
+    cai.run(&["join", ticket.trim()]).ok();
+    cai.until("Cai holds it too", |status| status["digest"] == digest).await;
+    cai.run(&["put", "shape", "round"]).ok();
+    ben.until("Cai may write", |_| ben.run(&["get", "shape"]).out == "round").await;
+}
+
+#[tokio::test]
 async fn members_write_apart_and_merge_and_a_removed_one_is_cut_off() {
     let (mut ada, ben) = (Place::up(), Place::up());
     ada.admit(&ben);

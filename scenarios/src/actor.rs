@@ -9,6 +9,9 @@ use quorate_core::node::{Command, Event, Message, Node, Record};
 pub struct Actor {
     /// The honest half.
     pub node: Node,
+    /// Whether it takes no notice of anything but greetings and pings: its process hangs, and the
+    /// system below it does not.
+    pub deaf: bool,
 }
 
 /// What a scenario asks of an actor.
@@ -18,6 +21,8 @@ pub enum Ask {
     Node(Command),
     /// Send this message, whether the node would or not.
     Say(NodeId, Message),
+    /// Take no notice of messages, or do so again.
+    Deaf(bool),
 }
 
 impl Machine for Actor {
@@ -33,9 +38,19 @@ impl Machine for Actor {
     fn handle(&mut self, cx: Cx, input: Input<Self>, fx: &mut dyn Effects<Self>) {
         let input = match input {
             Input::Start => Input::Start,
-            Input::Message { from, message } => Input::Message { from, message },
+            Input::Message { from, message } => {
+                let heard = matches!(message, Message::Handshake(_) | Message::Detector(_));
+                if self.deaf && !heard {
+                    return;
+                }
+                Input::Message { from, message }
+            }
             Input::Command(Ask::Node(command)) => Input::Command(command),
             Input::Command(Ask::Say(to, message)) => return fx.send_now(to, message),
+            Input::Command(Ask::Deaf(deaf)) => {
+                self.deaf = deaf;
+                return;
+            }
             Input::Link { peer, up } => Input::Link { peer, up },
             Input::Tick => Input::Tick,
         };

@@ -15,6 +15,7 @@ mod memo;
 mod mesh;
 pub mod meshes;
 mod planted;
+mod prompt;
 mod readable;
 mod replay;
 mod simpler;

@@ -1,7 +1,7 @@
 //! What a dishonest member says: entries that no honest node would write, made with its real key.
 
 use bytes::Bytes;
-use quorate_core::entry::{Draft, Entry, Link, Op};
+use quorate_core::entry::{Draft, Entry, Header, Link, Op};
 use quorate_core::hash::Hash;
 use quorate_core::hlc::{Hlc, MAX_DRIFT_MS};
 use quorate_core::identity::Identity;
@@ -30,9 +30,16 @@ pub enum Lie {
     OtherStore,
     /// An entry that cites a place of the last node's chain which that never wrote, and one upon it.
     CiteNothing,
+    /// A run of entries; half of the nodes get it with another in the place of the second, unsigned.
+    Substitute,
+    /// An entry in the last node's name, with a signature that is none.
+    Forge,
+    /// Two entries for one place, the second told once everybody has the first.
+    Retell,
 }
 
-/// Where a liar's own chain ends, and what time it is there.
+/// Where the chain ends that a liar adds to, and what time it is there.
+#[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) store: Hash,
     pub(crate) height: u64,
@@ -137,22 +144,52 @@ impl Pen<'_> {
                 let next = self.entry(height + 2, cites.hash(), Hlc(hlc + 2), "next");
                 everyone(vec![news(&[cites, next])])
             }
+            Lie::Substitute => {
+                let honest = self.run(3, "own");
+                let mut spoilt = honest.clone();
+                let Header { seq, prev, hlc, .. } = *honest[1].header();
+                spoilt[1] = unsigned(&self.entry(seq, prev, hlc, "another"));
+                let runs = [news(&honest), news(&spoilt)];
+                let tell = |(n, to): (usize, &NodeId)| (*to, runs[n % 2].clone());
+                others.iter().enumerate().map(tell).collect()
+            }
+            Lie::Forge => {
+                let author = *others.last().expect("a liar is not alone");
+                let forged = in_the_name_of(author, &self.run(1, "forged")[0]);
+                everyone(vec![news(&[forged])])
+            }
+            Lie::Retell => {
+                let stories = [self.run(2, "first"), self.run(2, "second")];
+                everyone(stories.iter().map(|story| news(story)).collect())
+            }
         }
     }
 
     /// Five entries, the second with a spoilt signature and the rest signed on top of it.
     fn spoilt_run(&self) -> Vec<Entry> {
         let mut run = self.run(5, "spoilt");
-        let mut bytes = run[1].bytes().to_vec();
-        let last = run[1].head().len() - 1;
-        bytes[last] ^= 1;
-        run[1] = Entry::decode(bytes.into()).expect("its form is fine");
+        run[1] = unsigned(&run[1]);
         for n in 2..run.len() {
             let hlc = run[n].header().hlc;
             run[n] = self.entry(run[n].header().seq, run[n - 1].hash(), hlc, "spoilt");
         }
         run
     }
+}
+
+/// The entry with a signature that is none.
+fn unsigned(entry: &Entry) -> Entry {
+    let mut bytes = entry.bytes().to_vec();
+    bytes[entry.head().len() - 1] ^= 1;
+    Entry::decode(bytes.into()).expect("its form is fine")
+}
+
+/// The entry as if `author` had written it; only the signature tells.
+fn in_the_name_of(author: NodeId, entry: &Entry) -> Entry {
+    let (mut bytes, own) = (entry.bytes().to_vec(), entry.header().author.0);
+    let at = bytes.windows(32).position(|window| window == own).expect("an entry names its author");
+    bytes[at..at + 32].copy_from_slice(&author.0);
+    Entry::decode(bytes.into()).expect("its form is fine")
 }
 
 fn news(entries: &[Entry]) -> Message {

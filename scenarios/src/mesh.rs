@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::actor::{Actor, Ask};
 use crate::lies::{Lie, Pen, Place};
 use crate::memo::remembered;
+use crate::prompt::Prompt;
 use crate::simpler::simpler;
 use crate::state::state;
 
@@ -50,6 +51,8 @@ pub enum Op {
     Lie(Lie),
     /// Watches everything.
     Watch,
+    /// Hangs, but for greetings and pings; or does so no more.
+    Deaf(bool),
 }
 
 /// What a scenario expects of its mesh.
@@ -99,6 +102,8 @@ pub struct Mesh {
     imported: u32,
     /// What each node's watcher was told.
     watched: Vec<Option<BTreeMap<Vec<u8>, Holds>>>,
+    /// What must happen soon.
+    prompt: Prompt,
 }
 
 impl Mesh {
@@ -127,6 +132,7 @@ impl Mesh {
             tickets: 0,
             imported: 0,
             watched: vec![None; nodes],
+            prompt: Prompt::default(),
         }
     }
 
@@ -216,9 +222,11 @@ impl Mesh {
         let wall = cx.view().wall(node);
         let Some(actor) = cx.view().machine(node) else { return };
         let Some(store) = actor.node.store() else { return };
-        let me = self.identities[node].id();
-        let Tip { height, hash, .. } = store.tip(&me);
-        let hlc = store.chains().of(&me).and_then(|chain| Some(chain.get(height)?.hlc));
+        // A forger goes on where the one whose name it takes has stopped.
+        let whose = if lie == Lie::Forge { self.last_but(node) } else { node };
+        let author = self.identities[whose].id();
+        let Tip { height, hash, .. } = store.tip(&author);
+        let hlc = store.chains().of(&author).and_then(|chain| Some(chain.get(height)?.hlc));
         let (store, hlc) = (store.id(), hlc.unwrap_or_default());
         let place = Place { store, height, hash, hlc, wall };
         let others: Vec<NodeId> =
@@ -228,6 +236,11 @@ impl Mesh {
             cx.command(Ask::Say(to, message));
         }
         cx.mark("lied");
+    }
+
+    /// The last node, or the last but one.
+    fn last_but(&self, node: usize) -> usize {
+        (0..self.nodes).rfind(|other| *other != node).unwrap_or(node)
     }
 
     /// The disk of `node` went back in time, or was damaged. What it acknowledged since and nobody else has is gone.
@@ -368,6 +381,11 @@ impl Mesh {
                 return Err(format!("node {node} lacks the acknowledged {link:?}"));
             }
         }
+        self.check_forked(node, store)
+    }
+
+    /// A fork that was planted is known.
+    fn check_forked(&self, node: usize, store: &Store) -> Result<(), String> {
         if let Some(liar) = self.expect.forked
             && !store.forks().contains_key(&self.identities[liar].id())
         {
@@ -456,7 +474,7 @@ impl System for Mesh {
         let suspect = self.suspicious && self.durable[node] > 0;
         let address = Some(format!("node-{node}"));
         let config = Config { identity, verify: remembered, address, suspect };
-        Actor { node: Node::new(config) }
+        Actor { node: Node::new(config), deaf: false }
     }
 
     fn ops(&self, rng: &mut Rng, active: SimTime) -> Vec<(SimTime, usize, Op)> {
@@ -489,6 +507,9 @@ impl System for Mesh {
                 self.write(node, cx, vec![Change::Remove { node: member }]);
             }
             Op::Lie(lie) => self.lie(node, lie, cx),
+            Op::Deaf(deaf) => {
+                cx.command(Ask::Deaf(deaf));
+            }
             Op::Watch => {
                 if cx.view().running(node) {
                     self.watched[node] = Some(BTreeMap::new());
@@ -533,6 +554,7 @@ impl System for Mesh {
     }
 
     fn crashed(&mut self, node: usize, loss: Loss, _cx: &mut HostCx<'_, Self>) {
+        self.prompt.forget(node);
         self.durable[node] = loss.survived;
         self.watched[node] = None;
     }
@@ -582,6 +604,10 @@ impl System for Mesh {
 
     fn invariant(&mut self, node: usize, view: &View<'_, Self>) -> Result<(), String> {
         self.check_revealed(node, view)?;
+        if self.prompt.due(node, view.now()) {
+            let honest = self.honest(view);
+            self.prompt.check(node, &honest, view)?;
+        }
         let (Some(actor), Some(link)) = (view.machine(node), self.last[node]) else {
             return Ok(());
         };

@@ -8,7 +8,7 @@ use crate::catalogue::{Named, scenarios};
 use crate::lies::Lie;
 use crate::mesh::{Expect, Mesh, Op};
 
-pub(crate) static SCENARIOS: [Named; 24] = scenarios! { "mesh";
+pub(crate) static SCENARIOS: [Named; 29] = scenarios! { "mesh";
     swarm "everything at once, whatever the seed draws" ["acknowledged", "sync failed", "peer suspected"];
     offline_write "a write while another node is away" ["acknowledged", "in sync"];
     chain "A, B, C in a line: A and C never meet" ["acknowledged", "in sync"];
@@ -32,7 +32,12 @@ pub(crate) static SCENARIOS: [Named; 24] = scenarios! { "mesh";
     purge "removals of removers, in every order, and many changes at once" ["chain cut", "cut lifted", "members changed"];
     deep_rot "a record is damaged below thousands that stand on it" ["damage found", "in sync"];
     cite_nothing "an entry cites what was never written, by one who is not known everywhere" ["lied", "citation waived"];
+    wiped "a member loses its disk, not its key, joins again, and dies on the way" ["disk rewound", "acknowledged", "in sync"];
     strangers "garbage, entries of strangers, entries of another store" ["lied", "disconnected", "entry refused"];
+    forgery "entries in another's name, and runs with an entry exchanged" ["lied", "entry refused", "in sync"];
+    told_twice "an author tells everybody another story once all have the first" ["lied", "fork proven", "chain cut"];
+    unresponsive "a node answers pings and nothing else for twenty minutes" ["sync failed", "in sync"];
+    two_removals "two remove a member at once, at two places of its chain" ["chain cut", "members changed"];
 };
 
 /// When faults and operations begin: everyone has joined by then.
@@ -46,6 +51,11 @@ fn mesh(nodes: usize, mut plan: Plan<Op>) -> (Mesh, Plan<Op>) {
     plan.settle_us = secs(300);
     plan.poll_us = ms(100);
     (Mesh::new(nodes), plan)
+}
+
+/// Everybody watches everything, whatever comes.
+fn watched(nodes: usize, plan: Plan<Op>) -> Plan<Op> {
+    (0..nodes).fold(plan, |plan, node| plan.op(at(4), node, Op::Watch))
 }
 
 fn put(key: &str, value: &str) -> Op {
@@ -216,6 +226,7 @@ fn equivocation(seed: u64) -> (Mesh, Plan<Op>) {
         let when = SimTime::ms(5_000 + rng.below(12_000));
         plan = plan.op(when, liar, Op::Lie(Lie::Equivocate));
     }
+    plan = watched(5, plan);
     (mesh, plan)
 }
 
@@ -304,6 +315,7 @@ fn removed_author(seed: u64) -> (Mesh, Plan<Op>) {
     }
     // It must have happened, whatever was lost on the way.
     plan.script.push((at(29), Action::Op { node: 0, op: Op::Remove(out) }));
+    plan = watched(5, plan);
     (mesh, plan)
 }
 
@@ -458,4 +470,96 @@ fn cite_nothing(seed: u64) -> (Mesh, Plan<Op>) {
     // By now it has been let go, and it stays so.
     let when = SimTime::ms(660_000 + rng.below(10_000));
     (mesh, plan.fault(when, Fault::crash(rng.below(5) as usize).lasting(secs(1))))
+}
+
+/// The victim's key has written here before, and it must not write over that, however little it knows
+/// and however often it is interrupted. Everything has spread before; afterwards only others' crashes
+/// are spared.
+fn wiped(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(40)));
+    mesh.ops = 0;
+    let victim = 1 + (seed % 3) as usize;
+    let mut rng = Rng::stream(seed, "wiped", 0);
+    plan = plan.fault(SimTime::ms(1 + rng.below(10)), Fault::KeepCopy { node: victim });
+    for node in 0..4 {
+        let count = 1 + rng.below(900) as u32;
+        plan = plan.op(SimTime::ms(4_000 + rng.below(4_000)), node, Op::Import(count));
+    }
+    let (restored, down_us) = (SimTime::secs(16), ms(100 + rng.below(1_000)));
+    plan = plan.fault(restored, Fault::RestoreOldCopy { node: victim, down_us });
+    for _ in 0..1 + rng.below(3) {
+        let when = SimTime::ms(16_200 + rng.below(6_000));
+        plan = plan.fault(when, Fault::crash(victim).lasting(ms(50 + rng.below(800))));
+    }
+    for n in 0..60 {
+        let when = SimTime::ms(16_000 + rng.below(10_000));
+        plan = plan.op(when, victim, put(&format!("k{}", n % 4), &n.to_string()));
+    }
+    (mesh, plan)
+}
+
+fn forgery(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(25)));
+    mesh.ops = 30;
+    let mut rng = Rng::stream(seed, "forgery", 0);
+    let liar = 1 + rng.below(3) as usize;
+    mesh.liars.insert(liar);
+    mesh.expect.cut.insert(liar);
+    for n in 0..8 {
+        let lie = if n % 2 == 0 { Lie::Forge } else { Lie::Substitute };
+        plan = plan.op(SimTime::ms(4_000 + 2_000 * n + rng.below(2_000)), liar, Op::Lie(lie));
+    }
+    (mesh, plan)
+}
+
+/// Nobody holds the second story, so only those who were told of it know.
+fn told_twice(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, plan) = mesh(4, Plan::calm(at(20)));
+    mesh.ops = 20;
+    let mut rng = Rng::stream(seed, "told twice", 0);
+    let liar = 1 + rng.below(3) as usize;
+    mesh.liars.insert(liar);
+    mesh.expect.cut.insert(liar);
+    mesh.expect.forked = Some(liar);
+    (mesh, plan.op(SimTime::ms(5_000 + rng.below(8_000)), liar, Op::Lie(Lie::Retell)))
+}
+
+/// Sync with the deaf node fails again and again, from both ends. Once it hears again it must not have
+/// to wait for what grew meanwhile.
+fn unresponsive(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(3, Plan::calm(at(1_300)));
+    mesh.ops = 0;
+    let mut rng = Rng::stream(seed, "unresponsive", 0);
+    let deaf = 1 + rng.below(2) as usize;
+    plan = plan.op(at(5), deaf, Op::Deaf(true)).op(at(1_200), deaf, Op::Deaf(false));
+    for n in 0..30 {
+        let node = rng.below(3) as usize;
+        plan = plan.op(at(10 + rng.below(900)), node, put(&format!("k{}", n % 8), "meanwhile"));
+    }
+    (mesh, plan)
+}
+
+/// Two who may remove a member do so on two sides of a partition, and it writes on: what counts of it
+/// ends at the lower place.
+fn two_removals(seed: u64) -> (Mesh, Plan<Op>) {
+    let mut rng = Rng::stream(seed, "two removals", 0);
+    let mut plan = Plan::calm(at(30));
+    plan.settle_us = secs(300);
+    plan.poll_us = ms(100);
+    let mut mesh = Mesh::new(4);
+    mesh.ops = 0;
+    mesh.expect.cut.insert(3);
+    for (when, by, guest) in [(20, 0, 1), (20, 0, 2), (1_500, 1, 3)] {
+        plan = plan.op(SimTime::ms(when), by, Op::Invite(guest));
+    }
+    plan = plan
+        .fault(at(6), Fault::split(&[0, 2], &[1, 3]).lasting(secs(12)))
+        .op(SimTime::ms(7_000 + rng.below(3_000)), 0, Op::Remove(3))
+        .op(SimTime::ms(11_000 + rng.below(6_000)), 1, Op::Remove(3));
+    for n in 0..20 {
+        let when = SimTime::ms(4_000 + rng.below(14_000));
+        let node = if n % 2 == 0 { 3 } else { rng.below(3) as usize };
+        plan = plan.op(when, node, put(&format!("k{}", n % 5), "still here"));
+    }
+    (mesh, plan)
 }

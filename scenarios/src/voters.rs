@@ -15,7 +15,8 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use quorate_core::log::{
-    Ballot, Command, Entry, Event, Log, Members, Message, Payload, Position, Timing,
+    Ballot, Command, Entry, Event, Log, Members, Message, Outcome, Payload, Position, Record,
+    Timing,
 };
 use quorate_sim::{HostCx, Loss, Rng, SimTime, System, View};
 use serde::{Deserialize, Serialize};
@@ -32,11 +33,20 @@ pub enum Act {
     },
     /// Hands over, if the node leads.
     HandOver,
+    /// Hands over to this node, if the node leads.
+    Transfer(usize),
+    /// The node's application lives.
+    Alive,
     /// Makes these the voters, if the node leads.
     Change(Vec<usize>),
     /// Compacts what was applied.
     Compact,
+    /// Proposes so many entries at once, each of a message of its own.
+    Big(u32),
 }
+
+/// The bytes of an entry of [`Act::Big`]: no message holds two.
+const BIG: usize = 600 * 1024;
 
 /// Voters under test.
 #[derive(Clone, Debug)]
@@ -57,6 +67,10 @@ pub struct Voters {
     pub prompt: bool,
     /// At this time somebody must lead, whatever is cut.
     pub must_lead_at: Option<SimTime>,
+    /// At these times somebody must lead, and not this node.
+    pub must_lead_elsewhere: Vec<(SimTime, usize)>,
+    /// Within which time each application says that it lives, if it must.
+    pub alive_within_us: Option<u64>,
     /// From this time on no ballot may change.
     pub steady: Option<SimTime>,
     /// The ballot then.
@@ -68,7 +82,11 @@ pub struct Voters {
     waiting: BTreeMap<u64, Vec<(Ballot, usize)>>,
     /// What was acknowledged when each read began.
     reads: BTreeMap<u64, u64>,
+    /// Transfers that were not answered: at which node, to which.
+    transfers: BTreeMap<u64, (usize, usize)>,
     applied: Vec<u64>,
+    /// How many records each node's journal has dropped.
+    dropped: Vec<u64>,
     /// Under which ballot each host was told that its node leads, and not yet that it stopped.
     believes: Vec<Option<Ballot>>,
     tickets: u64,
@@ -89,13 +107,17 @@ impl Voters {
             true_clocks: true,
             prompt: true,
             must_lead_at: None,
+            must_lead_elsewhere: Vec::new(),
+            alive_within_us: None,
             steady: None,
             ballot: None,
             canonical: Vec::new(),
             acknowledged: 0,
             waiting: BTreeMap::new(),
             reads: BTreeMap::new(),
+            transfers: BTreeMap::new(),
             applied: vec![0; nodes],
+            dropped: vec![0; nodes],
             believes: vec![None; nodes],
             tickets: 0,
             absent: BTreeSet::new(),
@@ -127,6 +149,30 @@ impl Voters {
         view.machines().filter_map(leads).collect()
     }
 
+    /// A journal drops what lies before the last snapshot that is durable.
+    fn drop_records(&mut self, node: usize, cx: &mut HostCx<'_, Self>) {
+        let durable = cx.view().durable(node);
+        let snapshot = |position: &u64| matches!(cx.read(*position), Some(Record::Snapshot(_)));
+        if let Some(last) = (self.dropped[node]..durable).rev().find(snapshot) {
+            (self.dropped[node]..last).for_each(|position| cx.forget(position));
+            self.dropped[node] = last;
+        }
+    }
+
+    fn transferred(&mut self, ticket: u64, outcome: Outcome, cx: &mut HostCx<'_, Self>) {
+        let Some((_, to)) = self.transfers.remove(&ticket) else {
+            return cx.fail(format!("transfer {ticket} is answered twice"));
+        };
+        match outcome {
+            Outcome::Done(ballot) if ballot.node != self.id(to) => {
+                cx.fail(format!("{ballot:?} leads, and not node {to}, which was named"));
+            }
+            Outcome::Done(_) => cx.mark("transferred"),
+            Outcome::Kept => cx.mark("transfer given up"),
+            Outcome::Elsewhere(_) | Outcome::Nobody => cx.mark("transfer went astray"),
+        }
+    }
+
     /// What a node was told is committed, against what every other was told.
     fn committed(&mut self, node: usize, from: u64, entries: &[Entry], cx: &mut HostCx<'_, Self>) {
         let witness = self.witnesses.contains(&node);
@@ -144,7 +190,8 @@ impl Voters {
                             && entry.payload == Payload::Blank
                             && known.ballot == entry.ballot);
                     if !same {
-                        return cx.fail(format!("index {index} was {known:?}, and is {entry:?}"));
+                        let (was, is) = (brief(known, cx), brief(entry, cx));
+                        return cx.fail(format!("index {index} was {was}, and is {is}"));
                     }
                 }
             }
@@ -173,7 +220,11 @@ impl System for Voters {
     }
 
     fn boot(&self, node: usize) -> Log {
-        Log::new(self.timing, node as u8 * 40)
+        let log = Log::new(self.timing, node as u8 * 40);
+        match self.alive_within_us {
+            Some(within_us) => log.watched(within_us),
+            None => log,
+        }
     }
 
     fn ops(&self, rng: &mut Rng, active: SimTime) -> Vec<(SimTime, usize, Act)> {
@@ -197,11 +248,28 @@ impl System for Voters {
         let ticket = self.tickets;
         let command = match act {
             Act::Write => Command::Propose { ticket, data: vec![Bytes::from(ticket.to_string())] },
+            Act::Big(count) => {
+                let data = |n: u32| {
+                    let mut data = format!("{ticket}.{n} ").into_bytes();
+                    data.resize(BIG, b' ');
+                    Bytes::from(data)
+                };
+                Command::Propose { ticket, data: (0..count).map(data).collect() }
+            }
             Act::Read { by_lease } => {
-                self.reads.insert(ticket, self.acknowledged);
+                // Where clocks lie, so may a leader that trusts its own.
+                let least = if by_lease && !self.true_clocks { 0 } else { self.acknowledged };
+                self.reads.insert(ticket, least);
                 Command::Read { ticket, by_lease }
             }
             Act::HandOver => Command::HandOver { to: None },
+            Act::Transfer(to) => {
+                if cx.view().running(node) {
+                    self.transfers.insert(ticket, (node, to));
+                }
+                Command::Transfer { ticket, to: self.id(to) }
+            }
+            Act::Alive => Command::Alive,
             Act::Change(wanted) => {
                 let Some(log) = cx.view().machine(node) else { return };
                 let wanted: Vec<usize> =
@@ -210,6 +278,7 @@ impl System for Voters {
                 Command::Change { ticket, members: self.members(&voters) }
             }
             Act::Compact => {
+                self.drop_records(node, cx);
                 Command::Compact { index: self.applied[node], data: Bytes::from(vec![7; 1000]) }
             }
         };
@@ -248,13 +317,18 @@ impl System for Voters {
                 }
                 self.applied[node] = self.applied[node].max(snapshot.at.index);
             }
-            Event::Refused { .. } => cx.mark("refused"),
+            Event::Transferred { ticket, outcome } => self.transferred(ticket, outcome, cx),
+            Event::Refused { ticket, .. } => {
+                self.transfers.remove(&ticket);
+                cx.mark("refused");
+            }
         }
     }
 
     fn crashed(&mut self, node: usize, _: Loss, _: &mut HostCx<'_, Self>) {
         self.applied[node] = 0;
         self.believes[node] = None;
+        self.transfers.retain(|_, (asked, _)| *asked != node);
     }
 
     fn restarted(&mut self, node: usize, cx: &mut HostCx<'_, Self>) {
@@ -267,8 +341,11 @@ impl System for Voters {
 
     fn invariant(&mut self, _: usize, view: &View<'_, Self>) -> Result<(), String> {
         let leaders = Self::leaders(view);
-        if self.true_clocks && leaders.len() > 1 {
-            return Err(format!("two lead: {leaders:?}"));
+        if leaders.len() > 1 {
+            if self.true_clocks {
+                return Err(format!("two lead: {leaders:?}"));
+            }
+            view.mark("two lead");
         }
         if self.prompt && self.believes.iter().flatten().count() > 1 {
             return Err(format!("two were told that they lead: {:?}", self.believes));
@@ -278,6 +355,12 @@ impl System for Voters {
             if leaders.is_empty() {
                 return Err("nobody leads, although somebody could".to_owned());
             }
+        }
+        let due = |(at, _): &(SimTime, usize)| *at <= view.now();
+        if let Some((_, but)) = self.must_lead_elsewhere.pop_if(|next| due(next))
+            && !leaders.iter().any(|(node, _)| *node != but)
+        {
+            return Err(format!("{leaders:?} lead, although another than {but} could"));
         }
         if self.steady.is_some_and(|since| since <= view.now()) && view.healed().is_none() {
             let highest = view.machines().map(|(_, log)| log.promised()).max();
@@ -292,6 +375,9 @@ impl System for Voters {
     fn converged(&mut self, view: &View<'_, Self>) -> Result<(), String> {
         let leaders = Self::leaders(view);
         let [(leader, _)] = leaders[..] else { return Err(format!("{leaders:?} lead")) };
+        if let Some((ticket, (node, to))) = self.transfers.first_key_value() {
+            return Err(format!("transfer {ticket} from {node} to {to} was not answered"));
+        }
         let Some(log) = view.machine(leader) else { return Err("the leader is down".to_owned()) };
         for id in log.members().all() {
             let Some(node) = view.index(id).filter(|node| !self.absent.contains(node)) else {
@@ -342,6 +428,7 @@ impl System for Voters {
                     Act::Change(fewer)
                 })
                 .collect(),
+            Act::Big(count) if *count > 1 => vec![Act::Big(count - 1)],
             Act::Read { by_lease: true } => vec![Act::Read { by_lease: false }],
             _ => Vec::new(),
         }
@@ -372,4 +459,18 @@ fn names(members: &Members, view: &View<'_, Voters>) -> String {
         let _ = write!(text, "{node}{witness}{learner} ");
     }
     text.trim_end().to_owned()
+}
+
+/// An entry in a few words: data may be long.
+fn brief(entry: &Entry, cx: &HostCx<'_, Voters>) -> String {
+    let what = match &entry.payload {
+        Payload::Data(data) => {
+            let begin = data.iter().take(12).map(|byte| char::from(*byte)).collect::<String>();
+            format!("`{}`", begin.trim_end())
+        }
+        Payload::Members(members) => format!("members {}", names(members, &cx.view())),
+        Payload::Noop => "nothing".to_owned(),
+        Payload::Blank => "blank".to_owned(),
+    };
+    format!("{what} of ballot {}", short(entry.ballot, &cx.view()))
 }

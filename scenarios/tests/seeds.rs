@@ -41,10 +41,13 @@ macro_rules! scenarios {
 scenarios! {
     swarm offline_write chain halves crash_in_sync lost_pushes lost_pages split_brain everybody
     long_absence delete_in_partition skewed_clocks equivocation old_copy bit_rot flood
-    removed_author broken_signature invitations joining purge deep_rot cite_nothing strangers
+    removed_author broken_signature invitations joining purge deep_rot cite_nothing wiped strangers
+    forgery told_twice unresponsive two_removals
 
     voters leader_cut quorum_loss constrained chained deaf_leader mute_leader flapping_link
-    a_fifth_lost crashes all_restart slow_disk voters_change
+    a_fifth_lost crashes all_restart slow_disk stalled_disk hung_leader transfers witness far_behind
+    drift_within drift_beyond voters_change_cut voters_change untrue_clocks bound_voter slow_leader
+    old_entries two_changes
 
     cluster cluster_leader_cut cluster_quorum_loss cluster_constrained cluster_chained
     cluster_deaf_leader cluster_mute_leader cluster_flapping_link cluster_a_fifth_lost

@@ -18,6 +18,7 @@ const ROUND_TICKS: u64 = 5;
 
 /// An entry.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "an entry is carried, and never looked at")]
 pub struct Item(pub Bytes);
 
 impl Entry for Item {

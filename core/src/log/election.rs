@@ -90,7 +90,12 @@ impl Log {
     pub(super) fn tick(&mut self, step: &mut Step<'_>) {
         let now = step.cx.now;
         match &self.role {
-            Role::Following if self.campaign_at.is_some_and(|at| at <= now) => self.ask(step),
+            Role::Following if self.campaign_at.is_some_and(|at| at <= now) => {
+                match self.alive(now) {
+                    true => self.ask(step),
+                    false => self.schedule_campaign(step),
+                }
+            }
             Role::Asking(asking) if asking.until <= now => self.give_up(step),
             Role::Preparing(preparing) if preparing.until <= now => self.give_up(step),
             Role::Leading(leading) if leading.heartbeat_at <= now => self.heartbeat(step),
@@ -215,7 +220,9 @@ impl Log {
         let more = mine > last && after >= self.entries.base().index;
         let blank = self.entries.members().witnesses.contains(&step.cx.me);
         let tail = if more && !blank { self.entries.page(after, false) } else { Page::EMPTY };
-        step.fx.send(from, Message::Promise { ballot, last: mine, after, tail });
+        let promise = Message::Promise { ballot, last: mine, after, tail };
+        bug!(promised_before_durable => return step.fx.send_now(from, promise));
+        step.fx.send(from, promise);
     }
 
     pub(super) fn refused(&mut self, step: &mut Step<'_>, ballot: Ballot, promised: Ballot) {
@@ -371,6 +378,7 @@ impl Log {
         let Role::Preparing(preparing) = &self.role else { return };
         let ballot = preparing.ballot;
         self.leader = Some(ballot);
+        self.led_by(step, ballot);
         self.incoming = None;
         // So long it may take until a quorum answers its first append; it leads only from then on.
         let lease_until = step.cx.now.after_us(self.timing.election_us);
@@ -393,6 +401,7 @@ impl Log {
         if leader.is_some() && leader != self.leader {
             self.leader = leader;
             step.fx.emit(Event::Following(leader.unwrap_or(Ballot::ZERO)));
+            self.led_by(step, leader.unwrap_or(Ballot::ZERO));
         } else if leader.is_none() {
             self.leader = None;
         }
@@ -404,6 +413,7 @@ impl Log {
     /// The leader has stepped down and named this node.
     pub(super) fn take_over(&mut self, step: &mut Step<'_>, from: NodeId, ballot: Ballot) {
         let may = self.entries.members().leads(&step.cx.me);
+        let may = may && self.alive(step.cx.now);
         if !may || self.leader != Some(ballot) || ballot.node != from {
             return;
         }

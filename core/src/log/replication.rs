@@ -29,7 +29,7 @@ pub(super) struct Leading {
     /// Its first entry: what follows may be committed by counting.
     first: u64,
     /// In the order of their names: all members but the leader.
-    followers: Vec<Follower>,
+    pub(super) followers: Vec<Follower>,
     /// How many voters decide, and whether the leader is one.
     quorum: usize,
     votes: bool,
@@ -37,12 +37,14 @@ pub(super) struct Leading {
     members: Option<u64>,
     /// How far its own log is durable.
     durable: u64,
+    /// Since when something of its own waits to become durable.
+    pub(super) unsynced: Option<Time>,
     pub(super) heartbeat_at: Time,
     /// Until then it leads, unless a quorum answers before.
     pub(super) lease_until: Time,
     /// Whether the parent knows.
     pub(super) told: bool,
-    reads: VecDeque<Waiting>,
+    pub(super) reads: VecDeque<Waiting>,
     /// When it last said to everybody that it is there.
     round: Time,
     pub(super) handing_over: Option<NodeId>,
@@ -50,21 +52,21 @@ pub(super) struct Leading {
 
 /// A read that waits for a quorum to answer what was sent after it came.
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
-    ticket: u64,
+pub(super) struct Waiting {
+    pub(super) ticket: u64,
     since: Time,
     index: u64,
 }
 
 /// What a leader knows of a follower.
 #[derive(Clone, Copy, Debug)]
-struct Follower {
-    id: NodeId,
+pub(super) struct Follower {
+    pub(super) id: NodeId,
     votes: bool,
     /// It keeps no data.
     blank: bool,
     /// So far their logs are the same, durably.
-    matched: u64,
+    pub(super) matched: u64,
     /// What to send next.
     next: u64,
     in_flight: u32,
@@ -93,6 +95,7 @@ impl Leading {
             votes: true,
             members: None,
             durable: 0,
+            unsynced: None,
             heartbeat_at: Time::ZERO,
             lease_until,
             told: false,
@@ -106,7 +109,7 @@ impl Leading {
         self.follower(node).map(|follower| follower.matched)
     }
 
-    fn follower(&self, id: &NodeId) -> Option<&Follower> {
+    pub(super) fn follower(&self, id: &NodeId) -> Option<&Follower> {
         self.followers.iter().find(|follower| follower.id == *id)
     }
 
@@ -158,6 +161,9 @@ impl Log {
             }
         }
         self.enlist();
+        if let Role::Leading(leading) = &mut self.role {
+            leading.unsynced.get_or_insert(step.cx.now);
+        }
         // Its own copy counts once it is durable, which it hears from itself.
         let index = self.entries.last_index();
         step.fx.send(step.cx.me, Message::Durable { ballot, index });
@@ -357,6 +363,8 @@ impl Log {
         let Role::Leading(leading) = &mut self.role else { return };
         if leading.ballot == ballot && from == step.cx.me {
             leading.durable = leading.durable.max(index);
+            let more = leading.durable < self.entries.last_index();
+            leading.unsynced = more.then_some(step.cx.now);
             let waited_for = !leading.told || !leading.reads.is_empty();
             self.count(step);
             if waited_for {
@@ -368,10 +376,13 @@ impl Log {
     /// What a quorum holds durably is committed, if it is of this leader's own ballot.
     fn count(&mut self, step: &mut Step<'_>) {
         let Role::Leading(leading) = &self.role else { return };
-        let reached = leading.quorum_of(leading.durable, |follower| follower.matched);
+        let durable = leading.durable;
+        let mine =
+            if bug!(own_copy_counted_at_once) { self.entries.last_index() } else { durable };
+        let reached = leading.quorum_of(mine, |follower| follower.matched);
         let Some(index) = reached.filter(|index| *index > self.commit) else { return };
         // "Only log entries from the leader's current term are committed by counting replicas."
-        if index >= leading.first {
+        if index >= leading.first || bug!(older_ballots_counted) {
             self.commit = index;
             // Who is not a voter any more has led to the end of its own removal.
             let members = self.entries.members();
@@ -407,39 +418,6 @@ impl Log {
         }
         if leading.reads.front().is_some_and(|read| read.since > leading.round) {
             self.heartbeat(step);
-        }
-    }
-
-    /// A leader whose lease is over is none any more.
-    pub(super) fn expire(&mut self, step: &mut Step<'_>) {
-        let Role::Leading(leading) = &self.role else { return };
-        let (ballot, until) = (leading.ballot, leading.lease_until);
-        bug!(released_too_early => if until < step.cx.now.after_us(self.timing.election_us / 2) {
-            self.release(step, ballot);
-        });
-        if until < step.cx.now {
-            self.follow(step, None);
-            self.release(step, ballot);
-        }
-    }
-
-    /// Tells the voters that this node leads no more under `ballot`; it has stopped.
-    pub(super) fn release(&mut self, step: &mut Step<'_>, ballot: Ballot) {
-        for peer in self.other_voters(step.cx.me) {
-            step.fx.send_now(peer, Message::Released { ballot });
-        }
-    }
-
-    /// Leads no more, if it did.
-    pub(super) fn stop(&mut self, step: &mut Step<'_>) {
-        let Role::Leading(leading) = &mut self.role else { return };
-        let reads = core::mem::take(&mut leading.reads);
-        if leading.told {
-            step.tell(Event::Stopped(leading.ballot));
-        }
-        self.role = Role::Following;
-        for read in reads {
-            step.refuse(read.ticket, Refusal::NotLeader { leader: None });
         }
     }
 
@@ -482,35 +460,12 @@ impl Log {
         };
         let settled = self.entries.members_since() <= self.commit && self.commit >= first;
         let sound = members.valid() && members.one_step_from(self.entries.members());
-        if !settled || !sound {
+        if !(settled || bug!(two_changes_at_once)) || !sound {
             return step.refuse(ticket, Refusal::BadChange);
         }
         let first = Position { ballot, index: self.entries.last_index() + 1 };
         step.fx.emit(Event::Proposed { ticket, first });
         self.extend(step, [Payload::Members(Box::new(members))].into());
-    }
-
-    /// Nothing more is taken; once the successor has it all, it takes over.
-    pub(super) fn hand_over(&mut self, step: &mut Step<'_>, to: Option<NodeId>) {
-        let Role::Leading(leading) = &mut self.role else { return };
-        let members = self.entries.members();
-        let able = |id: &NodeId| members.leads(id);
-        let nearest = leading.followers.iter().filter(|follower| able(&follower.id));
-        let nearest = nearest.max_by_key(|follower| follower.matched).map(|follower| follower.id);
-        let to = to.filter(|id| able(id) && *id != leading.ballot.node).or(nearest);
-        // Its lease is not renewed: if the successor does not get there, the others elect.
-        leading.handing_over = to;
-        self.hand_over_if_ready(step);
-    }
-
-    fn hand_over_if_ready(&mut self, step: &mut Step<'_>) {
-        let Role::Leading(leading) = &self.role else { return };
-        let (Some(to), ballot) = (leading.handing_over, leading.ballot) else { return };
-        let matched = leading.follower(&to).map(|follower| follower.matched);
-        if matched == Some(self.entries.last_index()) {
-            self.follow(step, None);
-            step.fx.send(to, Message::TakeOver { ballot });
-        }
     }
 
     /// Sends a piece of the snapshot: the one asked for, or the first of the newest.

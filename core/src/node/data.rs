@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     Body, Disconnect, Event, Guard, MAX_STRIKES, MAX_WAITING_WRITES, Message, Node, Notice,
-    Reading, Step, UNPARK_MS, message,
+    Reading, STRIKES_MS, Step, UNPARK_MS, message,
 };
 use crate::dag::SlotName;
 use crate::entry::{Entry, Link};
@@ -41,7 +41,7 @@ impl Node {
     pub(super) fn ask_to_write(&mut self, step: &mut Step<'_>, ticket: u64, changes: Vec<Change>) {
         let refusal = match self.guard {
             Guard::Whole => return self.write(step, ticket, &changes),
-            Guard::Joining if !self.is_member() => Some(WriteError::NotAMember),
+            Guard::Joining if !self.is_known() => Some(WriteError::NotAMember),
             Guard::Joining if self.open.is_empty() => Some(WriteError::CatchingUp),
             Guard::Learning(_) | Guard::Joining => {
                 (self.waiting.len() >= MAX_WAITING_WRITES).then_some(WriteError::Busy)
@@ -172,7 +172,7 @@ impl Node {
         let mut outcomes = Vec::new();
         if let Some(store) = &mut self.store {
             store.unpark(step.cx.wall, &mut outcomes);
-            let parked = store.orphans().parked() > 0;
+            let parked = store.orphans().parked() > 0 && !bug!(parked_looked_at_once);
             self.unpark_at = parked.then(|| step.cx.now.after_ms(UNPARK_MS));
         }
         let me = self.id();
@@ -285,6 +285,9 @@ impl Node {
             }
         };
         let Some(peer) = self.open.get_mut(&from).filter(|_| suspicious) else { return };
+        if peer.counted_from.after_ms(STRIKES_MS) <= step.cx.now {
+            (peer.strikes, peer.counted_from) = (0, step.cx.now);
+        }
         peer.strikes += 1;
         if peer.strikes >= MAX_STRIKES {
             self.disconnect(step, from, Disconnect::Refusals(reason));
@@ -313,9 +316,6 @@ impl Node {
         self.ask_own_tip(step, peer);
         match event {
             sync::Event::Same { peer } => {
-                if let Some(peer) = self.open.get_mut(&peer) {
-                    peer.strikes = 0;
-                }
                 step.notice(Notice::InSync(peer));
                 self.found_equal(step, peer);
             }

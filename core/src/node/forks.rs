@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Disconnect, Message, Node, Reading, Step};
+use super::{Disconnect, MAX_STORIES, Message, Node, Reading, Step};
 use crate::entry::{Entry, SignedHeader};
 use crate::hunt::{self, Answer};
 use crate::machine::NodeId;
@@ -35,8 +35,8 @@ impl Node {
                         let closer = hunt::Message::Points { author, points };
                         step.fx.send(from, Message::Hunt(closer));
                     }
-                    // One story at a time for each peer: they are long, and asked for cheaply.
-                    Answer::Found(_) if self.is_reading_story_for(from) => {}
+                    // Few stories at a time: they are long, and asked for cheaply.
+                    Answer::Found(_) if !self.may_read_story_for(from) => {}
                     Answer::Found(seq) => {
                         let positions = store.story_positions(&author, seq);
                         self.read(step, positions, Reading::Story { peer: from, author, seq });
@@ -56,9 +56,13 @@ impl Node {
         }
     }
 
-    fn is_reading_story_for(&self, to: NodeId) -> bool {
-        let mut readings = self.reads.values().map(|(_, reading)| reading);
-        readings.any(|reading| matches!(reading, Reading::Story { peer, .. } if *peer == to))
+    fn may_read_story_for(&self, to: NodeId) -> bool {
+        let stories = self.reads.values().filter_map(|(_, reading)| match reading {
+            Reading::Story { peer, .. } => Some(*peer),
+            Reading::Page { .. } | Reading::Proof { .. } => None,
+        });
+        let mut reading_for = stories.collect::<Vec<NodeId>>().into_iter();
+        reading_for.len() < MAX_STORIES && reading_for.all(|peer| peer != to)
     }
 
     /// Sends this node's side of the story, from `seq` on.
@@ -77,7 +81,8 @@ impl Node {
         }
     }
 
-    /// Another story than ours begins at `seq`: read ours, to hold them side by side.
+    /// Another story than ours begins at `seq`: read ours, to hold them side by side. Reading costs more
+    /// than claiming, so the claim is checked first: only the author can have told two stories.
     pub(super) fn conflict(
         &mut self,
         step: &mut Step<'_>,
@@ -89,6 +94,11 @@ impl Node {
         let proven = store.forks().get(&author).is_some_and(|of| of.fork.seq <= seq);
         let of_author = |reading: &Reading| matches!(reading, Reading::Proof { author: of, .. } if *of == author);
         if self.reads.values().any(|(_, reading)| of_author(reading)) {
+            return;
+        }
+        let told = ForkProof::side(&theirs, store.id(), self.config.verify);
+        let other = told.is_ok_and(|first| store.hash_at(&author, seq) != Some(first.hash));
+        if !other {
             return;
         }
         let positions =

@@ -68,9 +68,16 @@ impl Node {
     /// Belongs to a store from here on: now, or when the log says so.
     pub(super) fn adopt(&mut self, founding: Founding, contacts: Vec<Contact>) {
         self.store = Some(Store::new(self.id(), founding, self.config.verify, self.logged));
-        self.bootstrap = contacts.iter().map(|contact| contact.node).collect();
+        self.bootstrap.extend(contacts.iter().map(|contact| contact.node));
         for contact in contacts {
             self.remember(contact, None);
+        }
+    }
+
+    /// Lets in `peer` while too little is known of the members.
+    pub(super) fn trust(&mut self, peer: NodeId) {
+        if self.bootstrap.len() < MAX_CONTACTS {
+            self.bootstrap.insert(peer);
         }
     }
 
@@ -137,8 +144,15 @@ impl Node {
         self.store.as_ref().is_some_and(|store| store.membership().is_active(&me))
     }
 
+    /// Whether this node is a member, or was one, as far as it knows.
+    pub(super) fn is_known(&self) -> bool {
+        let me = self.config.identity.id();
+        self.store.as_ref().is_some_and(|store| store.membership().get(&me).is_some())
+    }
+
     /// Whether `peer` is let in although it is not known to be a member: nothing is known of the members
-    /// yet, or some of it was lost, and it is one of those whom the ticket named or who were met before.
+    /// yet, or some of it was lost, and it is one of those whom the ticket or the operator named or who
+    /// were met before.
     fn trusts(&self, peer: &NodeId) -> bool {
         (!self.is_member() || self.guard == Guard::Suspect)
             && (self.bootstrap.contains(peer) || self.contacts.contains_key(peer))
@@ -295,6 +309,8 @@ impl Node {
         let whole = match self.guard {
             Guard::Down | Guard::Whole => false,
             Guard::Learning(_) => true,
+            // Another who knows as little: what this key has written, if it has, is still to come.
+            Guard::Joining if !self.is_known() => false,
             Guard::Joining => {
                 // A key that has written here before: any member may hold more of its chain.
                 let me = self.id();

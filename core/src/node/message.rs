@@ -189,6 +189,9 @@ pub enum Command {
     TrustDisk,
     /// For the cluster.
     Cluster(cluster::Command),
+    /// The operator gave the address at which this peer answered: it is let in while too little is known
+    /// of the members to tell whether it is one, as those are whom the ticket names.
+    Trust(NodeId),
 }
 
 /// What a node tells.

@@ -246,11 +246,11 @@ impl Store {
         queue: &mut VecDeque<Incoming>,
         out: &mut Vec<Outcome>,
     ) {
-        let admitted = |noted: &Noted| match noted {
-            Noted::Admitted(node) => Some(*node),
+        let moved = |noted: &Noted| match noted {
+            Noted::Moved(node) => Some(*node),
             Noted::Nothing | Noted::Recount => None,
         };
-        self.members_moved(noted.iter().filter_map(admitted).collect(), queue, out);
+        self.members_moved(noted.iter().filter_map(moved).collect(), queue, out);
         if noted.contains(&Noted::Recount) {
             self.recount_members(queue, out);
         }
@@ -297,6 +297,7 @@ impl Store {
         bug!(cut_leaves_heads => return);
         if self.chains.chain(number).held() >= *places.start() {
             let changed = self.dag.recount(number, places, &self.chains);
+            bug!(cuts_not_watched => return);
             out.extend(changed.into_iter().map(Outcome::Changed));
         }
         out.push(Outcome::Cut { author, cut });

@@ -43,6 +43,27 @@ fn joining_by_ticket() {
     insta::assert_snapshot!(net.transcript());
 }
 
+/// Two whose keys may have written here before, and who know of nobody yet.
+#[test]
+fn two_who_know_nothing_do_not_vouch_for_each_other() {
+    let mut net = Net::new(3);
+    net.command(A, Command::Found);
+    let nodes = [net.node(B).id(), net.node(C).id()];
+    net.write(A, nodes.map(|node| Change::Invite { node }).to_vec());
+    let founding = net.node(A).store().expect("A has founded it").founding();
+    let contact = |node| Contact { node, address: String::new() };
+    for (joining, other) in [(B, C), (C, B)] {
+        let contacts = [A, other].map(|node| contact(net.node(node).id())).to_vec();
+        net.command(joining, Command::Join { ticket: 1, founding, contacts });
+    }
+    net.link(B, C);
+    net.run_ms(5_000);
+    assert!(!net.node(B).status().writable, "C holds as little as B");
+    net.link(B, A);
+    net.run_ms(5_000);
+    assert!(net.node(B).status().writable);
+}
+
 #[test]
 fn a_stranger_is_refused() {
     let mut net = Net::new(3);

@@ -123,7 +123,7 @@ async fn serve(stream: &mut UnixStream, hosted: Hosted) -> io::Result<()> {
                         if matches!(reply, Reply::Failure(_)) && hosted.node.has_stopped() {
                             writer.write_all(&together).await?;
                             // Why it stopped is known in a moment, and said instead.
-                            pending().await
+                            let () = pending().await;
                         }
                         lines::append(&mut together, &reply)?;
                         next = replies.try_recv().ok();

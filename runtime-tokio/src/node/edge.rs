@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_core::cluster;
 use quorate_core::entry::Link;
 use quorate_core::hash::Hash;
 use quorate_core::machine::NodeId;
@@ -15,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, info, warn};
 
 use super::codec::NodeCodec;
+use super::requests::{self, Requests, Todo};
 use crate::edge::{Actions, Edge};
 use crate::frame::{Codec, Lane};
 use crate::storage::Corrupted;
@@ -36,6 +38,7 @@ pub struct NodeEdge {
     blocked: BTreeSet<NodeId>,
     corrupted: u64,
     synced: Arc<Notify>,
+    requests: Requests,
 }
 
 impl NodeEdge {
@@ -95,6 +98,35 @@ impl NodeEdge {
         }
     }
 
+    /// What is asked of the cluster.
+    pub(super) fn requests(&mut self) -> &mut Requests {
+        &mut self.requests
+    }
+
+    /// Makes a cluster.
+    pub(super) fn init(&mut self, answer: requests::Answer, actions: &mut Actions<'_, Node>) {
+        actions.command(Command::Cluster(self.requests.init(answer)));
+    }
+
+    /// Begins a watch of the cluster's registry; its number and where its updates come.
+    pub(super) fn watch_cluster(
+        &mut self,
+        target: quorate_core::registry::Target,
+        from: Option<u64>,
+        actions: &mut Actions<'_, Node>,
+    ) -> (u64, mpsc::Receiver<quorate_core::cluster::WatchUpdate>) {
+        let (watch, updates, command) = self.requests.watch(target, from);
+        actions.command(Command::Cluster(command));
+        (watch, updates)
+    }
+
+    /// Ends a watch of the registry.
+    pub(super) fn unwatch_cluster(&mut self, watch: u64, actions: &mut Actions<'_, Node>) {
+        if let Some(command) = self.requests.unwatch(watch) {
+            actions.command(Command::Cluster(command));
+        }
+    }
+
     /// Stored records that were found damaged since the start.
     pub(super) fn corruptions(&self) -> u64 {
         self.corrupted
@@ -149,8 +181,14 @@ impl Edge for NodeEdge {
             }
             Event::Undial(node) => actions.undial(node),
             Event::Watched { watch, update } => self.watched(watch, update, actions),
-            // Nobody asks the cluster for anything yet.
-            Event::Cluster(_) => {}
+            Event::Cluster(event) => {
+                tell_cluster(&event);
+                match self.requests.event(event) {
+                    Some(Todo::Command(command)) => actions.command(Command::Cluster(command)),
+                    Some(Todo::Trim(before)) => actions.trim(before),
+                    None => {}
+                }
+            }
             Event::Notice(notice) => {
                 if let Notice::InSync(_) = notice {
                     self.synced.notify_waiters();
@@ -160,8 +198,25 @@ impl Edge for NodeEdge {
         }
     }
 
+    fn turned(&mut self, actions: &mut Actions<'_, Node>) {
+        if let Some(command) = self.requests.gathered() {
+            actions.command(Command::Cluster(command));
+        }
+    }
+
+    fn record(&mut self, _: Lane, position: u64, record: &Record) {
+        if let Record::Cluster(record) = record {
+            self.requests.record(position, record);
+        }
+    }
+
     fn admits(&mut self, peer: NodeId) -> bool {
         !self.blocked.contains(&peer)
+    }
+
+    /// The operator gave that address: a newcomer may ask whoever answers there.
+    fn answered(&mut self, peer: NodeId) -> Option<Command> {
+        Some(Command::Trust(peer))
     }
 
     fn corrupted(&mut self, _: Corrupted) {
@@ -174,6 +229,28 @@ pub(super) fn entry_of(record: Bytes) -> Option<Bytes> {
     match NodeCodec.decode_record(Lane::Store, record).ok()? {
         Record::Store(record) => record.entry(),
         Record::Cluster(_) => None,
+    }
+}
+
+/// Puts what an operator may want to know of the cluster into the log.
+fn tell_cluster(event: &cluster::Event) {
+    use cluster::Event;
+    match event {
+        Event::Leading(ballot) => info!(epoch = ballot.number, "this node leads the cluster"),
+        Event::Stopped(ballot) => {
+            info!(epoch = ballot.number, "this node leads the cluster no more");
+        }
+        Event::LeaderChanged(Some(ballot)) => {
+            info!(leader = %ballot.node.short(), epoch = ballot.number, "the cluster's leader");
+        }
+        Event::LeaderChanged(None) => info!("nobody is known to lead the cluster"),
+        Event::HealthChanged(health) => info!(?health, "the cluster's health"),
+        Event::Joined(cluster) => info!(%cluster, "member of a cluster"),
+        Event::Left(cluster) => info!(%cluster, "member of the cluster no more"),
+        Event::Halted(error) => {
+            warn!(%error, "the cluster's state is of another version: this node takes no part");
+        }
+        Event::Answer { .. } | Event::Watched { .. } | Event::Covered => {}
     }
 }
 

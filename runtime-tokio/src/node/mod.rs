@@ -16,12 +16,21 @@
 //! - [`read`]: what stands at a key. Answers are held until what they show is durable.
 //! - [`watch`]: what changes.
 //! - [`status`]: what a node tells of itself.
+//! - [`cluster`]: the cluster it is in: a registry, leases. [`leadership`] and [`lock`]: to be the one.
+//!   [`observe`]: to know who is. [`lifecycle`]: an application that is active on one node.
 
+pub mod cluster;
 mod codec;
 pub mod data_dir;
 mod edge;
+pub mod leadership;
+pub mod lifecycle;
+pub mod lock;
 mod mesh;
+pub mod observe;
 pub mod read;
+mod requests;
+mod standing;
 mod start;
 pub mod status;
 pub mod watch;

@@ -153,6 +153,11 @@ impl Place {
         up.child.wait().unwrap().code().unwrap_or(-1)
     }
 
+    /// Where the node listens.
+    pub(crate) fn listens(&self) -> String {
+        self.up.as_ref().expect("a node that runs").listens.clone()
+    }
+
     /// The process of the node.
     pub(crate) fn pid(&self) -> u32 {
         self.up.as_ref().expect("a node that runs").child.id()

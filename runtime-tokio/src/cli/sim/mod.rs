@@ -62,5 +62,10 @@ fn shrink_command(name: &str, seed: u64) -> String {
 
 /// Prints a line; whoever reads may have gone.
 fn print(line: &str) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{line}").map_err(|error| Failure::new(Code::Failed, error.to_string()))
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Code::Failed, format!("cannot print: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
