@@ -8,7 +8,7 @@
 cd "$(dirname "$0")" || exit
 seconds="${1:-60}"
 [ $# -gt 0 ] && shift
-[ $# -eq 0 ] && set -- entry header proof message record ticket frames control hostile
+[ $# -eq 0 ] && set -- entry header proof message record ticket frames control carried hostile
 host="$(rustc -vV | sed -n 's/^host: //p')"
 for flag in level=4 inline-8bit-counters pc-table trace-compares; do
     flags="$flags -Cllvm-args=-sanitizer-coverage-$flag"

@@ -27,6 +27,7 @@ pub mod log;
 pub mod membership;
 pub mod node;
 pub mod orphans;
+pub mod quorum;
 pub mod registry;
 pub mod sigchain;
 pub mod spread;

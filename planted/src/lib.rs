@@ -32,6 +32,7 @@ pub fn scenarios(bug: Bug) -> Vec<&'static str> {
         ALL.iter().find(|(of, ..)| *of == bug).map_or("", |(_, _, protocol, _)| protocol);
     let system = match protocol {
         "election" | "log_replication" => "voters",
+        "rollouts" => "fleet",
         "registry" | "lock" | "lease" | "cluster" => "cluster",
         _ => "mesh",
     };

@@ -113,7 +113,12 @@ impl Journal {
         Self::with_segments(disk, SEGMENT_BYTES)
     }
 
-    fn with_segments(disk: impl Disk, segment_bytes: u64) -> Result<Journal, StorageError> {
+    /// The same with segments of another length, so that a test sees some of them go.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn with_segments(disk: impl Disk, segment_bytes: u64) -> Result<Journal, StorageError> {
         let segments = disk.list().map_err(io_error)?;
         let mut journal = Journal {
             next: segments.first().copied().unwrap_or(0),

@@ -1,15 +1,18 @@
 //! Clusters of whole nodes over loopback: what the library promises of leaders, locks and the registry.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use quorate_core::cluster::Config;
 use quorate_core::machine::NodeId;
+use quorate_runtime_tokio::journal::{Directory, Journal};
 use quorate_runtime_tokio::node::cluster::{
     Cluster, ClusterError, ClusterWatch, Compare, Error, Given, Happened, List, Op, Read, Refusal,
     Relation, Role, Seat, Subject, Target, Txn, WatchUpdate,
 };
-use quorate_runtime_tokio::node::data_dir::DataDir;
+use quorate_runtime_tokio::node::data_dir::{DataDir, JOURNAL_DIR};
 use quorate_runtime_tokio::node::leadership::{Campaign, Loss};
 use quorate_runtime_tokio::node::lifecycle::{Application, Result as HookResult, Timeouts};
 use quorate_runtime_tokio::node::{Node, Options, RunningNode};
@@ -306,6 +309,59 @@ async fn after_a_restart_of_all_nothing_is_lost_and_tokens_go_on() {
         let epoch = member.cluster().status().await.unwrap().ballot.number;
         assert!(epoch > 1, "a new leader, and a new epoch");
     }
+}
+
+/// Starts a node whose journal has short segments, and whose snapshots are frequent.
+async fn start_tidy(dir: &Path) -> (Node, RunningNode) {
+    let mut data = DataDir::open(dir, true).unwrap();
+    let disk = Directory::new(&dir.join(JOURNAL_DIR));
+    data.journal = Journal::with_segments(disk, 32 << 10).unwrap();
+    let config = Config { compact_entries: 64, keep_entries: 16, ..Config::default() };
+    let options = Options { cluster: config, ..Options::listening("127.0.0.1:0") };
+    Node::start(data, options).await.unwrap()
+}
+
+fn segments(dir: &Path) -> Vec<OsString> {
+    let names = std::fs::read_dir(dir.join(JOURNAL_DIR)).unwrap();
+    let mut names: Vec<OsString> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn what_a_snapshot_covers_goes_from_the_journal_and_nothing_else() {
+    const KEYS: usize = 8;
+    let dir = tempfile::tempdir().unwrap();
+    let (node, running) = start_tidy(dir.path()).await;
+    let cluster = node.cluster();
+    cluster.init().await.unwrap();
+    let first = segments(dir.path());
+    let mut last = 0;
+    for n in 0..1_000 {
+        let value = vec![n as u8; 1_000];
+        let put = cluster.put(format!("k{}", n % KEYS), value, Given::default());
+        last = hung(put).await.unwrap().revision;
+    }
+    let status = cluster.status().await.unwrap();
+    assert!(status.counters.compactions >= 10, "{}", status.counters.compactions);
+    let kept = segments(dir.path());
+    assert_eq!(first.len(), 1);
+    assert!(!kept.contains(&first[0]), "{kept:?}");
+    // The history in a snapshot is longer than a segment, so that each has one of its own.
+    assert!(kept.len() <= 4, "the last snapshot, and what came since: {kept:?}");
+    running.stop().await.unwrap();
+
+    let (node, running) = start_tidy(dir.path()).await;
+    let cluster = node.cluster().with_timeout(HUNG);
+    for n in 1_000 - KEYS..1_000 {
+        let get = cluster.get(format!("k{}", n % KEYS), Read::Linearizable);
+        let (revision, item) = hung(get).await.unwrap();
+        assert!(revision >= last);
+        assert_eq!(item.map(|item| item.value), Some(vec![n as u8; 1_000].into()));
+    }
+    let written = hung(cluster.put("k", "after", Given::default())).await.unwrap();
+    assert!(written.revision > last);
+    running.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -4,17 +4,18 @@ use std::fmt;
 
 use crate::coordination::plans;
 use crate::trial::Trial;
-use crate::{cuts, meshes};
+use crate::{cuts, meshes, rollouts};
 
 /// The scenarios of each system. A further one has its own file with a table like theirs.
-static SYSTEMS: [&[Named]; 3] = [&meshes::SCENARIOS, &cuts::SCENARIOS, &plans::SCENARIOS];
+static SYSTEMS: [&[Named]; 4] =
+    [&meshes::SCENARIOS, &cuts::SCENARIOS, &rollouts::SCENARIOS, &plans::SCENARIOS];
 
 /// A scenario and its name.
 #[derive(Clone, Copy)]
 pub struct Named {
     /// As given to `--scenario`; no two are called alike.
     pub name: &'static str,
-    /// What is under test: `mesh`, `voters`, `cluster`.
+    /// What is under test: `mesh`, `voters`, `fleet`, `cluster`.
     pub system: &'static str,
     /// What it tries, in one line.
     pub about: &'static str,

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use quorate_core::identity::{Claim, verify};
+use quorate_core::quorum::nostr::{self, EventId, PublicKey};
 
 /// How many answers a thread remembers before it starts afresh.
 const MAX_REMEMBERED: usize = 1 << 17;
@@ -23,11 +24,27 @@ fn remembered_one(claim: &Claim<'_>) -> bool {
     hasher.update(&claim.author.0);
     hasher.update(&claim.signature.to_bytes());
     hasher.update(claim.message);
-    let key = *hasher.finalize().as_bytes();
+    recall(*hasher.finalize().as_bytes(), || verify(&[*claim]))
+}
+
+/// Answers as [`nostr::verify`] does.
+pub(crate) fn remembered_maintainer(
+    author: &PublicKey,
+    id: &EventId,
+    signature: &nostr::Signature,
+) -> bool {
+    let mut hasher = blake3::Hasher::new_derive_key("maintainers' signatures");
+    hasher.update(&author.0);
+    hasher.update(&id.0);
+    hasher.update(&signature.0);
+    recall(*hasher.finalize().as_bytes(), || nostr::verify(author, id, signature))
+}
+
+fn recall(key: [u8; 32], check: impl FnOnce() -> bool) -> bool {
     REMEMBERED.with_borrow_mut(|remembered| {
         if remembered.len() >= MAX_REMEMBERED {
             remembered.clear();
         }
-        *remembered.entry(key).or_insert_with(|| verify(&[*claim]))
+        *remembered.entry(key).or_insert_with(check)
     })
 }

@@ -4,9 +4,10 @@
 use quorate_scenarios::{catalogue, find};
 use quorate_sim::Options;
 
-/// Seeds of each scenario in an ordinary `cargo test`; of those of clusters, which are many, fewer.
-const SEEDS: u64 = 120;
-const SEEDS_OF_CLUSTERS: u64 = 30;
+/// Seeds of each scenario in an ordinary `cargo test`; of those of fleets and clusters, which take
+/// longer, fewer.
+const SEEDS: u64 = 40;
+const SEEDS_OF_LONG_ONES: u64 = 30;
 
 #[allow(clippy::disallowed_methods, reason = "how many seeds, not what one does")]
 fn seeds(usual: u64) -> u64 {
@@ -16,7 +17,8 @@ fn seeds(usual: u64) -> u64 {
 
 fn run(name: &str) {
     let scenario = find(name).expect("a scenario of this name");
-    let usual = if scenario.system == "cluster" { SEEDS_OF_CLUSTERS } else { SEEDS };
+    let long = matches!(scenario.system, "cluster" | "fleet");
+    let usual = if long { SEEDS_OF_LONG_ONES } else { SEEDS };
     let report = scenario.trial.many(0..seeds(usual), Options::default(), &|| ());
     println!("{name}: {report}");
     report.assert_ok(|seed| {
@@ -48,6 +50,10 @@ scenarios! {
     a_fifth_lost crashes all_restart slow_disk stalled_disk hung_leader transfers witness far_behind
     drift_within drift_beyond voters_change_cut voters_change untrue_clocks bound_voter slow_leader
     old_entries two_changes
+
+    fleet three_of_five two_then_three wrong_network bad_hash restarts split_hashes replays
+    bad_carriers parted two_faced forged_reports lost_reports broken_release broken_again
+    taken_back heirs deadline clocks
 
     cluster cluster_leader_cut cluster_quorum_loss cluster_constrained cluster_chained
     cluster_deaf_leader cluster_mute_leader cluster_flapping_link cluster_a_fifth_lost

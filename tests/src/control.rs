@@ -89,6 +89,76 @@ pub(crate) const LINES: &[(&str, &str)] = &[
         ),
     ),
     ("check", r#"{"reply":"check","check":"disk","ok":true,"finding":"whole"}"#),
+    ("cluster-init", r#"{"request":"cluster","timeout_ms":5000,"ask":"init"}"#),
+    (
+        "cluster-add",
+        r#"{"request":"cluster","timeout_ms":30000,"ask":{"add":{"node":"d7","seat":"witness"}}}"#,
+    ),
+    (
+        "reg-put",
+        concat!(
+            r#"{"request":"cluster","timeout_ms":5000,"ask":{"put":{"key":"k","value":{"hex":"ff"},"#,
+            r#""lease":7,"given":{"previous":0,"fence":{"name":"jobs","token":3}}}}}"#,
+        ),
+    ),
+    (
+        "reg-txn",
+        concat!(
+            r#"{"request":"cluster","timeout_ms":5000,"ask":{"txn":{"compare":[{"key":"k","#,
+            r#""subject":{"value":"v"},"relation":"!="},{"key":"k","subject":{"mod_revision":0},"#,
+            r#""relation":">"}],"then":[{"put":{"key":"k","value":"w","lease":null}},"#,
+            r#"{"delete":{"key":"l"}}],"otherwise":[{"get":{"key":"k"}}],"fence":null}}}"#,
+        ),
+    ),
+    (
+        "reg-watch",
+        r#"{"request":"cluster","timeout_ms":1,"ask":{"watch":{"target":{"names":"j"},"from":9}}}"#,
+    ),
+    (
+        "campaign",
+        concat!(
+            r#"{"request":"cluster","timeout_ms":5000,"ask":{"campaign":{"name":"jobs","lease":7,"#,
+            r#""priority":255,"value":"at home"}}}"#,
+        ),
+    ),
+    (
+        "reg-change",
+        concat!(
+            r#"{"reply":"cluster","answer":"change","event":"put","revision":9,"key":"k","#,
+            r#""value":"v","create_revision":4,"mod_revision":9,"version":2,"lease":7}"#,
+        ),
+    ),
+    (
+        "reg-done",
+        concat!(
+            r#"{"reply":"cluster","answer":"txn","revision":9,"held":false,"outcomes":["#,
+            r#"{"put":{"version":1}},{"deleted":{"existed":true}},{"got":null}]}"#,
+        ),
+    ),
+    (
+        "leader",
+        concat!(
+            r#"{"reply":"cluster","answer":"leader","node":"d7","lease":7,"token":8,"#,
+            r#""priority":0,"value":"","stepping_down":false}"#,
+        ),
+    ),
+    (
+        "cluster-standing",
+        concat!(
+            r#"{"reply":"cluster","answer":"standing","cluster":"ab","node":"d7","role":"leader","#,
+            r#""health":"whole","leader":"d7","epoch":3,"revision":9,"oldest_revision":1,"#,
+            r#""commit":9,"last":9,"entries":9,"clock_ms":1000,"keys":1,"bytes":2,"leases":0,"#,
+            r#""names":0,"watches":0,"pending":0,"members":[{"node":"d7","seat":"voter","#,
+            r#""aspires":false,"reachable":true,"matched":null}],"counters":{"asked":1}}"#,
+        ),
+    ),
+    (
+        "unavailable",
+        concat!(
+            r#"{"reply":"failure","code":"unreachable","message":"nobody leads","#,
+            r#""detail":{"leader":null,"reachable":["d7"],"unreachable":["ab","cd"]}}"#,
+        ),
+    ),
     ("failure", r#"{"reply":"failure","code":"not_found","message":"nothing at `k`"}"#),
     ("end", r#"{"reply":"end"}"#),
 ];

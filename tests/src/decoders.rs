@@ -11,6 +11,9 @@ use quorate_core::entry::{Entry, SignedHeader};
 use quorate_core::hash::Hash;
 use quorate_core::identity::verify;
 use quorate_core::node::Node;
+use quorate_core::quorum::nostr;
+use quorate_core::quorum::report::SignedReport;
+use quorate_core::quorum::signal::{self, Signal};
 use quorate_core::sigchain::{ForkProof, MAX_PROOF_RUN};
 use quorate_core::ticket::Ticket;
 use quorate_runtime_tokio::frame::{Codec, FrameReader, HEADER_BYTES, Lane, MAX_FRAME_BYTES, seal};
@@ -36,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "record", run: record, authentic: false },
     Target { name: "ticket", run: ticket, authentic: true },
     Target { name: "frames", run: frames, authentic: false },
+    Target { name: "carried", run: carried, authentic: false },
     Target { name: "control", run: control::lines, authentic: false },
 ];
 
@@ -109,6 +113,24 @@ pub fn ticket(bytes: &[u8]) -> bool {
     let Ok(ticket) = text.parse::<Ticket>() else { return false };
     assert_eq!(ticket.to_string().parse(), Ok(ticket), "a ticket that is passed on is the same");
     true
+}
+
+/// What a carrier of a rollout brings: a signal of whoever signed it, or a report.
+#[must_use]
+pub fn carried(bytes: &[u8]) -> bool {
+    let Ok(event) = nostr::Event::from_json(bytes) else { return false };
+    let again = nostr::Event::from_json(event.to_json().as_bytes());
+    assert_eq!(again.as_ref(), Ok(&event), "what is passed on is the same");
+    if event.kind != signal::KIND {
+        return SignedReport::parse(&event).is_ok();
+    }
+    let Ok(said) = Signal::parse(&event) else { return false };
+    let Signal { proposal, created_at, expires_at, .. } = &said;
+    let draft = Signal::draft(proposal, *created_at, *expires_at);
+    let key = nostr::SecretKey::from_bytes(&[1; 32]).expect("a key");
+    let repeated = Signal::parse(&key.sign(draft)).expect("what was read can be said");
+    assert_eq!(repeated.proposal.id(), proposal.id(), "a proposal has one form");
+    event.check(nostr::verify).is_ok()
 }
 
 /// A stream of frames, whole to its end.

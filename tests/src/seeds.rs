@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_core::entry::Entry;
+use quorate_core::identity::Identity;
 use quorate_core::machine::{Input, NodeId};
 use quorate_core::node::{Command, Contact, Message, Node, Record};
+use quorate_core::quorum::nostr::SecretKey;
+use quorate_core::quorum::report::{Report, Status};
+use quorate_core::quorum::signal::{Action, Artifact, Genesis, Proposal, Signal, Version};
 use quorate_core::store::Change;
 use quorate_core::ticket::Ticket;
 use quorate_runtime_tokio::frame::{Codec, seal};
@@ -72,6 +76,9 @@ pub fn all() -> Vec<Seed> {
         }
     }
     kept.keep("ticket", "ticket", meeting.ticket().to_string().into_bytes());
+    for (name, text) in carried() {
+        kept.keep("carried", name, text.into_bytes());
+    }
     for (name, line) in control::LINES {
         kept.keep("control", name, format!("{line}\n").into_bytes());
     }
@@ -79,6 +86,39 @@ pub fn all() -> Vec<Seed> {
         kept.keep("hostile", name, program);
     }
     kept.seeds
+}
+
+/// What carriers of a rollout bring: signals of both kinds and reports of both.
+fn carried() -> Vec<(&'static str, String)> {
+    let key = SecretKey::from_bytes(&[1; 32]).expect("a key");
+    let upgrade = Proposal {
+        action: Action::Upgrade,
+        network: "hqz".to_owned(),
+        version: Version::parse("v1.2.0-rc.1").expect("a version"),
+        artifact: Artifact([0xab; 32]),
+        genesis: None,
+        rollback_of: Version::parse("1.3.0").ok(),
+    };
+    let genesis = Genesis { url: "https://a.example/g".to_owned(), required_by: 1_800_000_000 };
+    let reboot = Proposal {
+        action: Action::Reboot,
+        genesis: Some(genesis),
+        rollback_of: None,
+        ..upgrade.clone()
+    };
+    let node = Identity::from_seed([2; 32]);
+    let report = |status| {
+        let signed = Report::new(&reboot, node.id(), status, 1_700_000_000).sign(&node);
+        key.sign(signed.draft(&key.public())).to_json()
+    };
+    let signal =
+        |what: &Proposal, expires| key.sign(Signal::draft(what, 1_700_000_000, expires)).to_json();
+    vec![
+        ("upgrade", signal(&upgrade, None)),
+        ("reboot", signal(&reboot, Some(1_800_000_000))),
+        ("success", report(Status::Success)),
+        ("failure", report(Status::Failure("exit 1".to_owned()))),
+    ]
 }
 
 /// Programs for [`hostile`](crate::hostile): every action with a few operands.

@@ -6,6 +6,7 @@
 //! Time here is simulated; keys are fixed, randomness and the wall clock are the system's. (Runs that
 //! repeat bit by bit are the simulator's business; here it is the adapter that is tested.)
 
+mod cluster;
 mod mesh;
 
 use std::time::Duration;

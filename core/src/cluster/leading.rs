@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::applying::{Due, What};
 use super::members::is_member;
-use super::message::{Answer, Error, Event, Forwarded, Read, Request};
+use super::message::{Answer, Error, Event, Forwarded, Read, Request, Seat};
 use super::requests::is_harmless;
 use super::{BEAT_MS, COLLECT_MS, Cluster, MAX_WAITING, RETRY_MS, Step};
 use crate::log::{self, Ballot, Position};
@@ -53,10 +53,21 @@ pub(super) struct Leading {
     pub(super) begun: bool,
     /// The change that is not applied yet.
     pub(super) changing: bool,
+    /// Who is being added, and has yet to take part.
+    pub(super) newcomers: Vec<Newcomer>,
     /// Who asked that this node hand over.
     pub(super) handing_over: Vec<Asker>,
     /// What has the log's ticket, until the log says where it stands.
     pub(super) tickets: BTreeMap<u64, Ticket>,
+}
+
+/// A node that was added on somebody's request.
+#[derive(Clone, Debug)]
+pub(super) struct Newcomer {
+    pub(super) asker: Asker,
+    pub(super) node: NodeId,
+    pub(super) seat: Seat,
+    pub(super) deadline: Time,
 }
 
 /// What was proposed under one ticket.
@@ -86,6 +97,7 @@ impl Leading {
             changes: VecDeque::new(),
             begun: false,
             changing: false,
+            newcomers: Vec::new(),
             handing_over: Vec::new(),
             tickets: BTreeMap::new(),
         }
@@ -123,7 +135,8 @@ impl Leading {
 
     /// How much waits here for what is no entry.
     fn waits(&self) -> usize {
-        self.renewals.len() + self.changes.len() + self.handing_over.len() + self.reads
+        let members = self.changes.len() + self.newcomers.len() + self.handing_over.len();
+        self.renewals.len() + members + self.reads
     }
 }
 
@@ -143,18 +156,30 @@ impl Cluster {
     pub(super) fn stop_leading(&mut self, step: &mut Step<'_>, ballot: Ballot) {
         step.tell(Event::Stopped(ballot));
         let Some(leading) = self.leading.take() else { return };
-        let Leading { commands, queries, asking, reading, renewals, changes, .. } = leading;
+        let Leading {
+            commands,
+            queries,
+            asking,
+            reading,
+            renewals,
+            changes,
+            newcomers,
+            handing_over,
+            ..
+        } = leading;
         let mut none: Vec<Asker> = commands.into_iter().map(|(asker, _)| asker).collect();
         let reading = reading.into_iter().map(|(_, queries)| queries);
         let queries = queries.into_iter().chain(asking.into_values()).chain(reading);
         none.extend(queries.flatten().map(|(asker, _)| asker));
         none.extend(renewals.into_iter().map(|(asker, _)| asker));
         none.extend(changes.into_iter().map(|(asker, ..)| asker));
+        // Asked twice, adding changes nothing: the next leader says when it is done.
+        none.extend(newcomers.into_iter().map(|newcomer| newcomer.asker));
         for asker in none {
             self.answer(step, asker, None);
         }
         let revision = self.registry.revision();
-        for asker in leading.handing_over {
+        for asker in handing_over {
             self.answer(step, asker, Some(Ok(Reply::Done { revision })));
         }
     }
@@ -265,6 +290,7 @@ impl Cluster {
         }
         self.answer_reads(step);
         self.change_members(step);
+        self.answer_newcomers(step);
         self.beat(step);
     }
 

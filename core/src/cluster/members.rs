@@ -1,6 +1,8 @@
 //! Who takes part: making a cluster, being added, promoted, removed; one step at a time.
 
-use super::leading::{Asker, Ticket};
+use alloc::vec::Vec;
+
+use super::leading::{Asker, Newcomer, Ticket};
 use super::message::{Body, ClusterId, Error, Event, Message, Record, Request, Seat};
 use super::{CAUGHT_UP, Cluster, HELLO_MS, Health, Role, Step};
 use crate::log::{self, Log, MAX_MEMBERS, Members};
@@ -15,6 +17,8 @@ enum Plan {
     Change(Members),
     /// The learner is to vote when it has caught up.
     Aspire(NodeId),
+    /// All is proposed: what is left is the new member's to do.
+    Await(NodeId, Seat),
 }
 
 impl Cluster {
@@ -199,6 +203,10 @@ impl Cluster {
                 _ if over => None,
                 Plan::Done => Some(Ok(Reply::Done { revision: self.registry.revision() })),
                 Plan::Refuse(error) => Some(Err(error)),
+                Plan::Await(node, seat) => {
+                    self.await_newcomer(node, seat);
+                    None
+                }
                 Plan::Change(members) => return self.propose_members(step, members),
                 Plan::Aspire(node) => {
                     self.set_changing();
@@ -212,6 +220,37 @@ impl Cluster {
             if let Some(result) = result {
                 self.answer(step, asker, Some(result));
             }
+        }
+    }
+
+    /// The change at the front goes on by itself, and need not keep others waiting.
+    fn await_newcomer(&mut self, node: NodeId, seat: Seat) {
+        let Some(leading) = &mut self.leading else { return };
+        if let Some((asker, _, deadline)) = leading.changes.front() {
+            leading.newcomers.push(Newcomer { asker: *asker, node, seat, deadline: *deadline });
+        }
+    }
+
+    /// Answers whoever added a node that now takes part.
+    pub(super) fn answer_newcomers(&mut self, step: &mut Step<'_>) {
+        let (members, revision) = (&self.members.1, self.registry.revision());
+        let Some(leading) = &mut self.leading else { return };
+        let mut over = Vec::new();
+        leading.newcomers.retain(|newcomer| {
+            let node = newcomer.node;
+            let result = match seat(members, &node) {
+                None => Err(Error::NotAMember(node)),
+                Some(seat) if seat == newcomer.seat && self.log.matched(&node) > Some(0) => {
+                    Ok(Reply::Done { revision })
+                }
+                // Whoever has waited for too long was answered where it was asked.
+                Some(_) => return newcomer.deadline > step.cx.now,
+            };
+            over.push((newcomer.asker, result));
+            false
+        });
+        for (asker, result) in over {
+            self.answer(step, asker, Some(result));
         }
     }
 
@@ -256,7 +295,7 @@ impl Cluster {
     fn plan(&self, step: &Step<'_>, request: &Request, begun: bool) -> Plan {
         let members = self.log.members();
         match *request {
-            Request::Add { node, seat } => self.plan_to_add(step, node, seat),
+            Request::Add { node, seat } => self.plan_to_add(step, node, seat, begun),
             Request::Remove { node } if !is_member(members, &node) => {
                 if begun {
                     Plan::Done
@@ -288,12 +327,13 @@ impl Cluster {
         }
     }
 
-    fn plan_to_add(&self, step: &Step<'_>, node: NodeId, wanted: Seat) -> Plan {
+    fn plan_to_add(&self, step: &Step<'_>, node: NodeId, wanted: Seat, begun: bool) -> Plan {
         let members = self.log.members();
         let aspires = self.registry.aspirants().contains(&node);
         match (seat(members, &node), wanted) {
-            (Some(Seat::Learner), Seat::Voter) if aspires => Plan::Done,
+            (Some(Seat::Learner), Seat::Voter) if aspires => Plan::Await(node, wanted),
             (Some(Seat::Learner), Seat::Voter) => Plan::Aspire(node),
+            (Some(seat), wanted) if seat == wanted && begun => Plan::Await(node, wanted),
             (Some(seat), wanted) if seat == wanted => Plan::Done,
             (Some(_), _) => Plan::Refuse(Error::OtherSeat(node)),
             (None, _) if members.all().count() >= MAX_MEMBERS => {

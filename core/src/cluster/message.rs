@@ -86,8 +86,9 @@ pub enum Request {
         /// Its id.
         lease: u64,
     },
-    /// A node of the mesh takes part. Answered when it is a member; as a voter it first catches up
-    /// as a learner, and is promoted by whoever leads then.
+    /// A node of the mesh takes part. Answered when it does, in that seat; as a voter it first
+    /// catches up as a learner, and is promoted by whoever leads then. If that takes longer than the
+    /// request may, the answer is [`Error::Unknown`], and it goes on.
     Add {
         /// Who.
         node: NodeId,

@@ -107,8 +107,9 @@ impl Net {
         for n in 1..nodes {
             let add = Request::Add { node: id(n), seat: Seat::Voter };
             assert!(self.ask(0, 5_000, add).is_ok());
-            self.run_ms(1_000);
+            assert_eq!(self.hosts[0].cluster.log().members().voters.len(), n + 1);
         }
+        self.run_ms(1_000);
         assert_eq!(self.hosts[0].cluster.log().members().voters.len(), nodes);
     }
 
@@ -431,7 +432,9 @@ fn members_come_and_go_one_step_at_a_time() {
     net.found(3);
     let add = |n, seat| Request::Add { node: id(n), seat };
     assert!(net.ask(1, 5_000, add(3, Seat::Learner)).is_ok());
+    assert_eq!(net.hosts[3].cluster.role(), Role::Learner, "it knows of it");
     assert!(net.ask(2, 5_000, add(4, Seat::Witness)).is_ok());
+    assert!(net.ask(1, 5_000, add(3, Seat::Learner)).is_ok(), "twice is once");
     net.run_ms(500);
     assert_eq!(net.hosts[4].cluster.role(), Role::Witness);
     assert_eq!(net.hosts[3].cluster.role(), Role::Learner);
@@ -563,7 +566,8 @@ fn another_clusters_nodes_are_left_alone() {
     net.step(0, Input::Command(Command::Init { ticket: 0 }));
     net.step(1, Input::Command(Command::Init { ticket: 0 }));
     net.run_ms(1_000);
-    assert!(net.ask(0, 1_000, Request::Add { node: id(1), seat: Seat::Voter }).is_ok());
+    let add = Request::Add { node: id(1), seat: Seat::Voter };
+    assert_eq!(net.ask(0, 1_000, add), Err(Error::Unknown), "it may yet leave the other");
     net.run_ms(1_000);
     let of = |n: usize| net.hosts[n].cluster.status();
     assert_ne!(of(0).cluster, of(1).cluster);

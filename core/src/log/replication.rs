@@ -377,8 +377,7 @@ impl Log {
     fn count(&mut self, step: &mut Step<'_>) {
         let Role::Leading(leading) = &self.role else { return };
         let durable = leading.durable;
-        let mine =
-            if bug!(own_copy_counted_at_once) { self.entries.last_index() } else { durable };
+        let mine = if bug!(own_copy_counted_at_once) { self.entries.last_index() } else { durable };
         let reached = leading.quorum_of(mine, |follower| follower.matched);
         let Some(index) = reached.filter(|index| *index > self.commit) else { return };
         // "Only log entries from the leader's current term are committed by counting replicas."

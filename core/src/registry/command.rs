@@ -207,6 +207,46 @@ pub enum Relation {
 }
 
 /// A grant under which a write is made: refused once the name is another's, or nobody's.
+///
+/// The registry checks it by itself. A store of your own, which does not see who holds the name, checks
+/// it thus: it keeps, in the same transaction as what is written, the highest token that it has seen of
+/// each name, and refuses every lower one. A holder that was paused, or cut off, or whose clock was
+/// wrong, then changes nothing once its successor has written.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// /// A store that somebody leads, one name for each of its tables.
+/// #[derive(Default)]
+/// struct Store {
+///     tokens: BTreeMap<&'static str, u64>,
+///     rows: BTreeMap<&'static str, Vec<&'static str>>,
+/// }
+///
+/// impl Store {
+///     /// Refused with the token that was seen.
+///     fn append(&mut self, table: &'static str, token: u64, row: &'static str) -> Result<(), u64> {
+///         let highest = self.tokens.entry(table).or_default();
+///         if token < *highest {
+///             return Err(*highest);
+///         }
+///         *highest = token; // on a disk: durable together with the row
+///         self.rows.entry(table).or_default().push(row);
+///         Ok(())
+///     }
+/// }
+///
+/// let mut store = Store::default();
+/// assert_eq!(store.append("jobs", 41, "by the first holder"), Ok(()));
+/// assert_eq!(store.append("jobs", 57, "by the second"), Ok(()));
+/// // The first one wakes, and does not know yet.
+/// assert_eq!(store.append("jobs", 41, "too late"), Err(57));
+/// assert_eq!(store.append("jobs", 57, "undisturbed"), Ok(()));
+/// assert_eq!(store.rows["jobs"].len(), 3);
+/// ```
+///
+/// Between the grant and its first write a successor has not been seen yet; so a holder writes once as
+/// it begins, if anything depends on its predecessor's silence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fence {
     /// Of the election or the lock.

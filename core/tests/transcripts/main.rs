@@ -6,6 +6,7 @@
 
 mod cluster;
 mod net;
+mod rollout;
 mod words;
 
 use bytes::Bytes;

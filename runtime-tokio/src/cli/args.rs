@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::cluster::args::{ClusterCommand, Leader, Lock, RegCommand, StepDown, WaitLeader};
 use super::sim::SimCommand;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed, 2 not understood, 3 no such key or node, 4 refused, \
-5 no node running or nobody reached, 6 disk, 7 cannot listen.
+Exit codes: 0 done, 1 failed, 2 not understood, 3 no such key, node, name or lease, 4 refused, \
+5 no node running, nobody reached or no quorum, 6 disk, 7 cannot listen, 8 revision, value or token \
+is not the current one, 9 lock or leadership lost while running, 10 waited in vain. `leader --run` \
+and `lock` end with the code of their command.
 
 Keys and values are bytes. In JSON they are strings, or {\"hex\": \"…\"} where they are not UTF-8.";
 
@@ -145,6 +148,20 @@ pub(super) enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 30)]
         wait: u64,
     },
+    /// A few nodes that agree: who takes part
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// The registry that a cluster agrees on: keys with revisions
+    #[command(subcommand)]
+    Reg(RegCommand),
+    /// Campaign for a name, and run a command while leading
+    Leader(Leader),
+    /// Have the leader or the lock's holder give the name back, and wait until it has
+    Stepdown(StepDown),
+    /// Wait until somebody holds a name, and say who
+    WaitLeader(WaitLeader),
+    /// Run a command while holding a lock
+    Lock(Lock),
     /// Watch three nodes on this machine be cut apart, diverge, and heal
     Demo,
     /// The same commands, interactively

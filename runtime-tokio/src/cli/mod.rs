@@ -5,6 +5,7 @@
 //! Which is which the command does not notice.
 
 mod args;
+mod cluster;
 mod demo;
 mod import;
 mod print;
@@ -16,9 +17,11 @@ use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use quorate_runtime_tokio::node::data_dir::{DataDir, node_id};
+use tokio::time::timeout;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -60,7 +63,7 @@ pub(crate) fn main() -> ExitCode {
     // A thread that reads the terminal must not keep the process alive.
     runtime.shutdown_background();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => exit(&failure, json),
     }
 }
@@ -72,13 +75,14 @@ fn exit(failure: &Failure, json: bool) -> ExitCode {
 
 /// Says on stderr what went wrong, if that is not said already: in a sentence, or as a JSON document.
 fn tell(who: &str, failure: &Failure, json: bool) {
-    let Failure { code, message } = failure;
+    let Failure { code, message, detail } = failure;
     if message.is_empty() {
     } else if json {
-        let exit_code = *code as u8;
-        let document =
-            serde_json::json!({ "error": message, "code": code, "exit_code": exit_code });
-        eprintln!("{document}");
+        let mut document = detail.clone();
+        document.insert("error".to_owned(), message.clone().into());
+        document.insert("code".to_owned(), serde_json::json!(code));
+        document.insert("exit_code".to_owned(), (*code as u8).into());
+        eprintln!("{}", serde_json::Value::Object(document));
     } else {
         eprintln!("{who}{message}");
     }
@@ -128,19 +132,31 @@ fn start_log(global: &Global, long_lived: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs one command.
-async fn run(cli: Cli) -> Result<(), Failure> {
+/// Runs one command; returns with what the process is to end.
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { global, command } = cli;
+    match command {
+        Command::Leader(leader) => {
+            Box::pin(cluster::lead(&data_dir(&global)?, leader, global.json)).await
+        }
+        Command::Lock(lock) => {
+            Box::pin(cluster::lock(&data_dir(&global)?, lock, global.json)).await
+        }
+        Command::Shell => Box::pin(shell::run(&data_dir(&global)?, &global)).await,
+        other => run_plain(&global, other).await.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+async fn run_plain(global: &Global, command: Command) -> Result<(), Failure> {
     if let Command::Sim(command) = command {
         return sim::run(command, global.json); // needs no data directory
     }
-    let data = data_dir(&global)?;
+    let data = data_dir(global)?;
     let mut output = Output::new(global.json);
     let request = match command {
         Command::Up(up) => return up::run(&data, up, &mut output).await,
         Command::Id => return id(&data, &mut output),
         Command::Demo => return demo::run(global.json).await,
-        Command::Shell => return Box::pin(shell::run(&data, &global)).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "quorate", &mut script);
@@ -163,9 +179,21 @@ async fn run(cli: Cli) -> Result<(), Failure> {
 
 /// Sends a request and shows the replies.
 async fn ask(data: &Path, request: Request, output: &mut Output) -> Result<(), Failure> {
-    let must_run = matches!(request, Request::Watch { .. } | Request::Sync { .. });
+    let must_run =
+        matches!(request, Request::Watch { .. } | Request::Sync { .. } | Request::Cluster { .. });
+    let limit = match &request {
+        // A node that is stopped or overloaded would not keep it.
+        Request::Cluster { timeout_ms, ask } if !ask.streams() => {
+            Some(Duration::from_millis(*timeout_ms) + cluster::hold::LATE)
+        }
+        _ => None,
+    };
     let mut session = Session::open(data, must_run).await?;
-    let shown = show(&mut session, request, output).await;
+    let shown = show(&mut session, request, output);
+    let shown = match limit {
+        Some(limit) => timeout(limit, shown).await.unwrap_or_else(|_| Err(cluster::hold::silent())),
+        None => shown.await,
+    };
     let closed = session.close().await;
     shown.and(closed)
 }
@@ -220,7 +248,13 @@ fn request(command: Command) -> Result<Request, Failure> {
         Command::Join { ticket } => Request::Join { ticket: ticket.concat() },
         Command::Remove { node, leave } => Request::Remove { node, leave },
         Command::Sync { node, wait } => Request::Sync { node, limit_ms: wait.saturating_mul(1000) },
+        Command::Cluster(command) => cluster::cluster_request(command),
+        Command::Reg(command) => cluster::reg_request(command)?,
+        Command::Stepdown(step_down) => cluster::step_down_request(step_down),
+        Command::WaitLeader(wait) => cluster::wait_leader_request(wait),
         Command::Up(_)
+        | Command::Leader(_)
+        | Command::Lock(_)
         | Command::Id
         | Command::Demo
         | Command::Shell

@@ -4,6 +4,8 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 
 use serde_json::Value as Json;
 
+use super::cluster;
+use crate::control::protocol::cluster::{Answer, Ask};
 use crate::control::protocol::{
     Blob, CheckDoc, Code, Failure, ItemDoc, PeerDoc, Reply, Request, StatusDoc, UpdateDoc,
     ValueDoc, VersionDoc,
@@ -23,6 +25,8 @@ pub(super) struct Output {
     shows: Shows,
     shown: usize,
     failed: usize,
+    /// Whether the conditions of a transaction held.
+    held: bool,
 }
 
 /// What the replies answer, where it matters to how they look.
@@ -38,7 +42,7 @@ impl Output {
     pub(super) fn new(json: bool) -> Output {
         let tty = io::stdout().is_terminal();
         let out = BufWriter::new(io::stdout());
-        Output { out, json, tty, shows: Shows::Rows, shown: 0, failed: 0 }
+        Output { out, json, tty, shows: Shows::Rows, shown: 0, failed: 0, held: true }
     }
 
     /// What follows answers `request`.
@@ -47,6 +51,11 @@ impl Output {
             Request::Get { .. } => Shows::Value,
             Request::Watch { .. } => Shows::Stream,
             Request::Heads { .. } => Shows::Heads,
+            Request::Cluster { ask, .. } => match **ask {
+                Ask::Get { .. } => Shows::Value,
+                Ask::Watch { .. } => Shows::Stream,
+                _ => Shows::Rows,
+            },
             _ => Shows::Rows,
         };
     }
@@ -54,6 +63,11 @@ impl Output {
     /// Shows one reply; `false` once nobody reads.
     pub(super) fn reply(&mut self, reply: &Reply) -> Result<bool, Failure> {
         self.shown += 1;
+        match reply {
+            Reply::Check(check) => self.failed += usize::from(!check.ok),
+            Reply::Cluster(Answer::Txn { held, .. }) => self.held = *held,
+            _ => {}
+        }
         let written = if self.json { self.as_json(reply) } else { self.as_text(reply) };
         let flushed = match self.shows {
             Shows::Stream => written.and_then(|()| self.out.flush()),
@@ -73,6 +87,8 @@ impl Output {
         }
         self.flush()?;
         match self.failed {
+            // What came of it is printed already.
+            0 if !self.held => Err(Failure::new(Code::Stale, "")),
             0 => Ok(()),
             n => Err(Failure::new(Code::Failed, format!("{n} things need attention"))),
         }
@@ -102,12 +118,10 @@ impl Output {
     }
 
     fn as_json(&mut self, reply: &Reply) -> io::Result<()> {
-        if let Reply::Check(check) = reply {
-            self.failed += usize::from(!check.ok);
-        }
         let mut document = serde_json::to_value(reply).map_err(io::Error::other)?;
         if let Json::Object(fields) = &mut document {
             fields.remove("reply");
+            fields.remove("answer");
         }
         writeln!(self.out, "{document}")
     }
@@ -153,17 +167,30 @@ impl Output {
             Reply::Status(status) => self.status(status),
             Reply::Peer(peer) => self.peer(peer),
             Reply::Check(check) => self.check(check),
+            Reply::Cluster(Answer::Item(item)) if self.shows == Shows::Value => {
+                self.bytes(&item.value.0)?;
+                self.out.flush()?;
+                eprintln!("{}", cluster::print::about(item));
+                Ok(())
+            }
+            Reply::Cluster(answer) => {
+                cluster::print::answer(&mut self.out, answer, self.shown, !self.tty)
+            }
         }
+    }
+
+    /// A value just as it was put; at a terminal the prompt begins on a line of its own.
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)?;
+        if self.tty && !bytes.ends_with(b"\n") {
+            writeln!(self.out)?;
+        }
+        Ok(())
     }
 
     fn value(&mut self, item: &ItemDoc) -> io::Result<()> {
         match &item.value {
-            ValueDoc::Register(bytes) => {
-                self.out.write_all(&bytes.0)?;
-                if self.tty && !bytes.0.ends_with(b"\n") {
-                    writeln!(self.out)?;
-                }
-            }
+            ValueDoc::Register(bytes) => self.bytes(&bytes.0)?,
             ValueDoc::Counter(number) => writeln!(self.out, "{number}")?,
             ValueDoc::Set(members) => {
                 for member in members {
@@ -290,7 +317,6 @@ impl Output {
     }
 
     fn check(&mut self, check: &CheckDoc) -> io::Result<()> {
-        self.failed += usize::from(!check.ok);
         let mark = if check.ok { "ok" } else { "!!" };
         writeln!(self.out, "{mark}  {:<12}{}", check.check, check.finding)
     }
@@ -322,7 +348,7 @@ fn value(value: &ValueDoc) -> String {
 }
 
 /// Bytes as one line that a terminal survives.
-fn line(bytes: &Blob) -> String {
+pub(super) fn line(bytes: &Blob) -> String {
     match std::str::from_utf8(&bytes.0) {
         Ok(text) if text.chars().any(char::is_control) => text.escape_debug().to_string(),
         Ok(text) => text.to_owned(),
@@ -330,7 +356,7 @@ fn line(bytes: &Blob) -> String {
     }
 }
 
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..10_000 => format!("{bytes} B"),
         10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),

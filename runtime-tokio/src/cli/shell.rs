@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use rustyline::completion::Completer;
@@ -17,7 +18,7 @@ use crate::control::protocol::{Code, Failure};
 
 const HISTORY_FILE: &str = "shell_history";
 
-pub(super) async fn run(data: &Path, global: &Global) -> Result<(), Failure> {
+pub(super) async fn run(data: &Path, global: &Global) -> Result<ExitCode, Failure> {
     let broken =
         |error: ReadlineError| Failure::new(Code::Failed, format!("the terminal: {error}"));
     let mut editor = Editor::<Names, FileHistory>::new().map_err(broken)?;
@@ -31,7 +32,7 @@ pub(super) async fn run(data: &Path, global: &Global) -> Result<(), Failure> {
             "Commands as on the command line, without `quorate`; `help` lists them. Ctrl-D ends."
         );
     }
-    let mut last = Ok(());
+    let mut last = Ok(ExitCode::SUCCESS);
     loop {
         let (line, back) = tokio::task::spawn_blocking(move || {
             let line = editor.readline("quorate> ");
@@ -62,11 +63,11 @@ pub(super) async fn run(data: &Path, global: &Global) -> Result<(), Failure> {
         tracing::debug!(%error, "the history is not kept");
     }
     // A script's last command decides; a person has seen what went wrong.
-    if interactive { Ok(()) } else { last }
+    if interactive { Ok(ExitCode::SUCCESS) } else { last }
 }
 
 /// Runs one line, until it ends or Ctrl-C.
-async fn one(line: &str, data: &Path, global: &Global) -> Result<(), Failure> {
+async fn one(line: &str, data: &Path, global: &Global) -> Result<ExitCode, Failure> {
     let words = split(line)?;
     let parsed = Cli::try_parse_from(std::iter::once("quorate".to_owned()).chain(words));
     let mut cli = match parsed {
@@ -78,7 +79,10 @@ async fn one(line: &str, data: &Path, global: &Global) -> Result<(), Failure> {
             }
             // Where it goes is clap's to choose.
             let _ = error.print();
-            return if failed { Err(Failure::new(Code::Usage, "not understood")) } else { Ok(()) };
+            return match failed {
+                true => Err(Failure::new(Code::Usage, "not understood")),
+                false => Ok(ExitCode::SUCCESS),
+            };
         }
     };
     if let Command::Shell | Command::Up(_) = cli.command {
@@ -87,15 +91,19 @@ async fn one(line: &str, data: &Path, global: &Global) -> Result<(), Failure> {
     }
     cli.global.data.get_or_insert_with(|| data.to_owned());
     cli.global.json |= global.json;
+    if let Command::Leader(_) | Command::Lock(_) = cli.command {
+        // They give back what they hold.
+        return Box::pin(super::run(cli)).await;
+    }
     tokio::select! {
         biased;
         done = Box::pin(super::run(cli)) => done,
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
     }
 }
 
 /// Splits a line into words as a shell does, with quotes and backslashes and nothing else.
-fn split(line: &str) -> Result<Vec<String>, Failure> {
+pub(super) fn split(line: &str) -> Result<Vec<String>, Failure> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut chars = line.chars();
     while let Some(c) = chars.next() {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quorate_runtime_tokio::Node;
 use quorate_runtime_tokio::node::data_dir::{DataDir, distrust_log, trust_log};
 use quorate_runtime_tokio::node::{Options, RunningNode};
@@ -17,6 +18,7 @@ use crate::control::protocol::{Code, Failure};
 use crate::control::server::Server;
 
 pub(super) async fn run(data: &Path, up: Up, output: &mut Output) -> Result<(), Failure> {
+    raise_open_files();
     let opened = DataDir::open(data, true).map_err(|error| data_dir_failure(&error))?;
     let Up { listen, advertise, peers } = up;
     let advertise = advertise.or_else(|| reachable_host(&listen));
@@ -127,6 +129,16 @@ fn reachable_host(listen: &str) -> Option<String> {
     });
     let loopback = if listen.is_ipv4() { "127.0.0.1" } else { "::1" };
     Some(outward.map_or_else(|_| loopback.to_owned(), |addr| addr.ip().to_string()))
+}
+
+/// Lets this process have as many open files as it may: each link and each command has one, and the usual
+/// limit of 1,024 is there for programs that use `select`.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it was");
+    }
 }
 
 fn at(data: &Path, code: Code, error: &std::io::Error) -> Failure {

@@ -20,6 +20,7 @@ use quorate_runtime_tokio::node::watch::{Update, WatchError};
 use quorate_runtime_tokio::storage::StorageError;
 use tokio::sync::mpsc;
 
+use super::cluster;
 use super::import::import;
 use super::protocol::{Blob, Code, Failure, Pattern, Reply, Request, UpdateDoc, WrittenDoc, unhex};
 use super::report;
@@ -113,6 +114,9 @@ async fn perform(hosted: &Hosted, request: Request, replies: &Replies) -> Result
                 send(replies, Reply::Check(check)).await?;
             }
             Ok(())
+        }
+        Request::Cluster { timeout_ms, ask } => {
+            cluster::stream(hosted, timeout_ms, *ask, replies).await
         }
     }
 }
@@ -234,7 +238,7 @@ async fn sync(
     Ok(())
 }
 
-async fn send(replies: &Replies, reply: Reply) -> Result<(), Failure> {
+pub(super) async fn send(replies: &Replies, reply: Reply) -> Result<(), Failure> {
     let gone = |_| Failure::new(Code::Failed, "whoever asked has gone");
     replies.send(reply).await.map_err(gone)
 }
@@ -306,7 +310,7 @@ async fn remove(hosted: &Hosted, text: &str, leave: bool) -> Result<Reply, Failu
 }
 
 /// The node whose id is, or begins with, `text`.
-async fn resolve(node: &Node, text: &str) -> Result<NodeId, Failure> {
+pub(super) async fn resolve(node: &Node, text: &str) -> Result<NodeId, Failure> {
     if let Ok(id) = full_id(text) {
         return Ok(id);
     }

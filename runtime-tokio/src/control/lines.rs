@@ -8,12 +8,23 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::protocol::MAX_LINE_BYTES;
 
+/// How much memory a buffer keeps between lines.
+pub(crate) const KEPT_BYTES: usize = 64 << 10;
+
 /// Reads one line; `None` where the stream ends before it. What a line costs in memory grows with what
 /// has arrived.
 pub(crate) async fn read<T: DeserializeOwned>(
     from: &mut (impl AsyncBufRead + Unpin),
 ) -> io::Result<Option<T>> {
-    let mut line = Vec::new();
+    read_on(from, &mut Vec::new()).await
+}
+
+/// Reads one line, of which `line` holds what has arrived already; empty again once it is read. May be
+/// dropped at any await and called again.
+pub(crate) async fn read_on<T: DeserializeOwned>(
+    from: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+) -> io::Result<Option<T>> {
     loop {
         let arrived = from.fill_buf().await?;
         if arrived.is_empty() {
@@ -27,7 +38,10 @@ pub(crate) async fn read<T: DeserializeOwned>(
         line.extend_from_slice(&arrived[..taken]);
         from.consume(taken);
         if end.is_some() {
-            return serde_json::from_slice(&line).map(Some).map_err(invalid);
+            let value = serde_json::from_slice(line).map(Some).map_err(invalid);
+            line.clear();
+            line.shrink_to(KEPT_BYTES);
+            return value;
         }
     }
 }

@@ -2,9 +2,11 @@
 //! data directory where none is running.
 
 pub(crate) mod address;
+mod cluster;
 pub(crate) mod execute;
 mod import;
 pub(crate) mod lines;
+mod pipeline;
 pub(crate) mod protocol;
 mod report;
 pub(crate) mod server;

@@ -6,6 +6,8 @@
 //! Keys and values are bytes. In JSON they are strings where they are UTF-8, and `{"hex": "…"}` where
 //! they are not.
 
+pub(crate) mod cluster;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -14,6 +16,8 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use cluster::{Answer, Ask};
+
 /// The longest line either side reads, in bytes: more than the largest value in its longest encoding.
 pub(crate) const MAX_LINE_BYTES: usize = 16 << 20;
 
@@ -21,24 +25,71 @@ pub(crate) const MAX_LINE_BYTES: usize = 16 << 20;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Request {
-    Put { key: Blob, value: Blob },
-    Get { key: Blob },
-    Delete { key: Blob },
-    List { prefix: Blob, from: Option<Blob>, to: Option<Blob>, limit: Option<u64> },
-    History { key: Blob, limit: u64 },
-    Heads { key: Blob },
-    Watch { pattern: Pattern },
-    CounterAdd { key: Blob, delta: i64 },
-    SetAdd { key: Blob, member: Blob },
-    SetRemove { key: Blob, member: Blob },
-    Import { items: Vec<(Blob, ValueDoc)> },
-    Invite { node: String },
-    Join { ticket: String },
-    Remove { node: String, leave: bool },
-    Sync { node: Option<String>, limit_ms: u64 },
+    Put {
+        key: Blob,
+        value: Blob,
+    },
+    Get {
+        key: Blob,
+    },
+    Delete {
+        key: Blob,
+    },
+    List {
+        prefix: Blob,
+        from: Option<Blob>,
+        to: Option<Blob>,
+        limit: Option<u64>,
+    },
+    History {
+        key: Blob,
+        limit: u64,
+    },
+    Heads {
+        key: Blob,
+    },
+    Watch {
+        pattern: Pattern,
+    },
+    CounterAdd {
+        key: Blob,
+        delta: i64,
+    },
+    SetAdd {
+        key: Blob,
+        member: Blob,
+    },
+    SetRemove {
+        key: Blob,
+        member: Blob,
+    },
+    Import {
+        items: Vec<(Blob, ValueDoc)>,
+    },
+    Invite {
+        node: String,
+    },
+    Join {
+        ticket: String,
+    },
+    Remove {
+        node: String,
+        leave: bool,
+    },
+    Sync {
+        node: Option<String>,
+        limit_ms: u64,
+    },
     Status,
     Peers,
-    Doctor { trust_disk: bool },
+    Doctor {
+        trust_disk: bool,
+    },
+    /// Of a running node alone: answered within so long, whatever happens.
+    Cluster {
+        timeout_ms: u64,
+        ask: Box<Ask>,
+    },
 }
 
 /// Which keys to watch.
@@ -66,6 +117,7 @@ pub(crate) enum Reply {
     Status(Box<StatusDoc>),
     Peer(Box<PeerDoc>),
     Check(CheckDoc),
+    Cluster(Answer),
     Failure(Failure),
     End,
 }
@@ -75,11 +127,20 @@ pub(crate) enum Reply {
 pub(crate) struct Failure {
     pub(crate) code: Code,
     pub(crate) message: String,
+    /// What a program may want to know besides, by name.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub(crate) detail: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into() }
+        Failure { code, message: message.into(), detail: serde_json::Map::new() }
+    }
+
+    /// The same, and something that a program may want to know.
+    pub(crate) fn with(mut self, name: &str, detail: impl Into<serde_json::Value>) -> Failure {
+        self.detail.insert(name.to_owned(), detail.into());
+        self
     }
 }
 
@@ -97,16 +158,22 @@ pub(crate) enum Code {
     Failed = 1,
     /// The command was not understood, or an argument is out of bounds.
     Usage = 2,
-    /// There is no such key, node or file.
+    /// There is no such key, node, name, lease or file.
     NotFound = 3,
     /// Understood and refused: not a member, wrong type, directory in use.
     Refused = 4,
-    /// No node is running, or it cannot be reached, or it reached nobody.
+    /// No node is running, or it cannot be reached, or it reached nobody, or no quorum.
     Unreachable = 5,
     /// The disk is full, damaged or not accessible.
     Storage = 6,
     /// The address to listen on is not available.
     Listen = 7,
+    /// A revision, a value or a token is not the current one.
+    Stale = 8,
+    /// A lock or a leadership was lost while the command ran.
+    Lost = 9,
+    /// Waited in vain for as long as was asked for.
+    TimedOut = 10,
 }
 
 /// Bytes in JSON.

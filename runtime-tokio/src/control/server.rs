@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -14,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::cluster::answer;
 use super::execute::{Hosted, REPLY_QUEUE, execute};
+use super::pipeline::Pipeline;
 use super::protocol::{Code, Failure, Reply, Request};
 use super::{lines, socket};
 
-/// Commands served at once; further ones wait.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections served at once; further ones wait. Holders of locks keep theirs.
+const MAX_CONNECTIONS: usize = 1_024;
 /// How long a command may take to hear why the node has stopped.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -40,7 +42,7 @@ impl Server {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (data, why) = (hosted.data.clone(), Arc::default());
         let server = Server { data, stop, why, tasks };
-        server.tasks.spawn(server.clone().accept_all(listener, hosted));
+        server.tasks.spawn(server.clone().accept_all(listener, Arc::new(hosted)));
         Ok(server)
     }
 
@@ -55,14 +57,14 @@ impl Server {
         self.tasks.wait().await;
     }
 
-    async fn accept_all(self, listener: UnixListener, hosted: Hosted) {
+    async fn accept_all(self, listener: UnixListener, hosted: Arc<Hosted>) {
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let accept = async {
             loop {
                 let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
                 match listener.accept().await {
                     Ok((stream, _)) => {
-                        let serve = self.clone().serve_one(stream, hosted.clone());
+                        let serve = self.clone().serve_one(stream, Arc::clone(&hosted));
                         self.tasks.spawn(async {
                             serve.await;
                             drop(place);
@@ -79,7 +81,7 @@ impl Server {
     }
 
     /// Serves one connection until it ends or the node does.
-    async fn serve_one(self, mut stream: UnixStream, hosted: Hosted) {
+    async fn serve_one(self, mut stream: UnixStream, hosted: Arc<Hosted>) {
         match self.stop.run_until_cancelled(serve(&mut stream, hosted)).await {
             Some(Err(error)) => debug!(%error, "a command's connection failed"),
             Some(Ok(())) => {}
@@ -94,50 +96,99 @@ impl Server {
     }
 }
 
-/// Answers the requests that come on one connection, one after the other.
-async fn serve(stream: &mut UnixStream, hosted: Hosted) -> io::Result<()> {
+/// Answers the requests that come on one connection, in their order. Those of a cluster that have one
+/// answer each are carried out together, as many as have come; all others one after the other.
+async fn serve(stream: &mut UnixStream, hosted: Arc<Hosted>) -> io::Result<()> {
     let (reader, mut writer) = stream.split();
-    let mut reader = BufReader::new(reader);
+    let (mut reader, mut line) = (BufReader::new(reader), Vec::new());
+    let (mut pipeline, mut lines) = (Pipeline::new(), Vec::new());
+    let mut alone = None::<Request>;
     loop {
-        let request = match lines::read::<Request>(&mut reader).await {
-            Ok(Some(request)) => request,
-            Ok(None) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                let message = format!("the running node does not understand the request: {error}");
-                let failure = Failure::new(Code::Usage, message);
-                return lines::write(&mut writer, &Reply::Failure(failure)).await;
+        if pipeline.is_empty()
+            && let Some(request) = alone.take()
+        {
+            if !carry_out(request, &hosted, &mut reader, &mut writer).await? {
+                return Ok(());
             }
-            Err(error) => return Err(error),
-        };
-        let (give, mut replies) = mpsc::channel(REPLY_QUEUE);
-        let mut work = Box::pin(execute(hosted.clone(), request, give));
-        let (mut working, mut listening) = (true, true);
-        loop {
-            tokio::select! {
-                biased;
-                reply = replies.recv() => {
-                    let Some(reply) = reply else { break };
-                    // With whatever else is there: an answer and its end are one write.
-                    let (mut together, mut next) = (Vec::new(), Some(reply));
-                    while let Some(reply) = next {
-                        if matches!(reply, Reply::Failure(_)) && hosted.node.has_stopped() {
-                            writer.write_all(&together).await?;
-                            // Why it stopped is known in a moment, and said instead.
-                            let () = pending().await;
-                        }
-                        lines::append(&mut together, &reply)?;
-                        next = replies.try_recv().ok();
-                    }
-                    writer.write_all(&together).await?;
+            continue;
+        }
+        let more = alone.is_none() && pipeline.has_room();
+        tokio::select! {
+            biased;
+            () = pipeline.answers(|reply| add(&mut lines, &reply)), if !pipeline.is_empty() => {
+                // Why it stopped is known in a moment, and said instead.
+                if hosted.node.has_stopped() {
+                    pending::<()>().await;
                 }
-                () = &mut work, if working => working = false,
-                // Whoever asked has gone when nothing more will come from there.
-                more = reader.fill_buf(), if listening => {
-                    if more?.is_empty() {
-                        return Ok(());
+                writer.write_all(&lines).await?;
+                lines.clear();
+                lines.shrink_to(lines::KEPT_BYTES);
+            }
+            request = lines::read_on::<Request>(&mut reader, &mut line), if more => {
+                match request {
+                    Ok(Some(Request::Cluster { timeout_ms, ask })) if !ask.streams() => {
+                        let hosted = Arc::clone(&hosted);
+                        pipeline.push(async move { answer(&hosted, timeout_ms, *ask).await });
                     }
-                    listening = false;
+                    Ok(Some(request)) => alone = Some(request),
+                    // Whoever asked has gone.
+                    Ok(None) => return Ok(()),
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        let message =
+                            format!("the running node does not understand the request: {error}");
+                        let failure = Failure::new(Code::Usage, message);
+                        return lines::write(&mut writer, &Reply::Failure(failure)).await;
+                    }
+                    Err(error) => return Err(error),
                 }
+            }
+        }
+    }
+}
+
+/// Adds a reply that is the only one, and what follows the last.
+fn add(lines: &mut Vec<u8>, reply: &Reply) {
+    let last = (!matches!(reply, Reply::Failure(_))).then_some(&Reply::End);
+    for reply in std::iter::once(reply).chain(last) {
+        lines::append(lines, reply).expect("replies can be written");
+    }
+}
+
+/// Carries out one request, with any number of replies; `false` if whoever asked has gone.
+async fn carry_out(
+    request: Request,
+    hosted: &Hosted,
+    reader: &mut (impl AsyncBufRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<bool> {
+    let (give, mut replies) = mpsc::channel(REPLY_QUEUE);
+    let mut work = Box::pin(execute(hosted.clone(), request, give));
+    let (mut working, mut listening) = (true, true);
+    loop {
+        tokio::select! {
+            biased;
+            reply = replies.recv() => {
+                let Some(reply) = reply else { return Ok(true) };
+                // With whatever else is there: an answer and its end are one write.
+                let (mut together, mut next) = (Vec::new(), Some(reply));
+                while let Some(reply) = next {
+                    if matches!(reply, Reply::Failure(_)) && hosted.node.has_stopped() {
+                        writer.write_all(&together).await?;
+                        // Why it stopped is known in a moment, and said instead.
+                        pending::<()>().await;
+                    }
+                    lines::append(&mut together, &reply)?;
+                    next = replies.try_recv().ok();
+                }
+                writer.write_all(&together).await?;
+            }
+            () = &mut work, if working => working = false,
+            // Whoever asked has gone when nothing more will come from there.
+            more = reader.fill_buf(), if listening => {
+                if more?.is_empty() {
+                    return Ok(false);
+                }
+                listening = false;
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use quorate_core::cluster;
 use quorate_core::identity::{Identity, verify};
 use quorate_core::node::{Command, Config, Node as Machine};
 
@@ -31,6 +32,9 @@ pub struct Options<N = TokioNet> {
     pub peers: Vec<String>,
     /// Limits and times; `listen` in it is overruled by the one here.
     pub settings: Settings,
+    /// How its part in a cluster is set up: how long elections take, who campaigns earlier, when old
+    /// entries give way to a snapshot.
+    pub cluster: cluster::Config,
 }
 
 impl Options {
@@ -43,8 +47,14 @@ impl Options {
     /// A node that talks to nobody.
     #[must_use]
     pub fn offline() -> Options {
-        let (listen, advertise, peers) = (None, None, Vec::new());
-        Options { net: TokioNet, listen, advertise, peers, settings: Settings::default() }
+        Options {
+            net: TokioNet,
+            listen: None,
+            advertise: None,
+            peers: Vec::new(),
+            settings: Settings::default(),
+            cluster: cluster::Config::default(),
+        }
     }
 }
 
@@ -86,7 +96,7 @@ impl Node {
         options: Options<N>,
     ) -> Result<(Node, RunningNode), NodeError> {
         let DataDir { seed, storage, journal, suspect } = data;
-        let Options { net, listen, advertise, peers, mut settings } = options;
+        let Options { net, listen, advertise, peers, mut settings, cluster } = options;
         let alone = listen.is_none() && peers.is_empty();
         let (net, listens) = Bound::new(net, listen.as_deref(), !alone).await?;
         let address = advertise.map(|host| with_port(host, listens.as_deref())).or(listens.clone());
@@ -97,8 +107,10 @@ impl Node {
         let identity = Identity::from_seed(seed);
         let id = identity.id();
         let config = Config { identity, verify, address: address.clone(), suspect };
+        let mut machine = Machine::new(config);
+        machine.configure_cluster(cluster);
         let setup = Setup {
-            machine: Machine::new(config),
+            machine,
             edge: NodeEdge::default(),
             net,
             codec: NodeCodec,

@@ -53,6 +53,13 @@ impl Done {
     }
 }
 
+impl Done {
+    /// It ended with `code` and said nothing: what there was to say was its command's to say.
+    pub(crate) fn ended_silently(self, code: i32) {
+        assert_eq!((self.code, &self.out[..], &self.err[..]), (code, "", ""));
+    }
+}
+
 /// A data directory, and the node that runs on it, if one does.
 #[derive(Debug)]
 pub(crate) struct Place {

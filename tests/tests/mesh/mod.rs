@@ -87,7 +87,7 @@ impl Mesh {
             let seed = [n as u8 + 1; 32];
             mesh.sim.host(name, move || host(name, dir.clone(), seed, Rc::clone(&running)));
         }
-        mesh.wait_for_nodes();
+        names.iter().for_each(|name| mesh.wait_for(name));
         mesh
     }
 
@@ -148,11 +148,14 @@ impl Mesh {
     /// Starts `name` again, on its disk.
     pub(crate) fn bounce(&mut self, name: &'static str) {
         self.sim.bounce(name);
-        self.wait_for_nodes();
+        self.wait_for(name);
     }
 
-    fn wait_for_nodes(&mut self) {
-        while self.running.iter().any(|running| running.borrow().is_none()) {
+    /// Others may be without power meanwhile.
+    fn wait_for(&mut self, name: &str) {
+        let started = Rc::clone(&self.running[self.at(name)]);
+        while started.borrow().is_none() {
+            assert!(self.sim.elapsed() < HUNG, "{name} starts");
             self.sim.step().expect("every node starts");
         }
     }
@@ -173,13 +176,14 @@ async fn host(
         idle_timeout: Duration::from_secs(3),
         ..Settings::default()
     };
-    let Options { net: TokioNet, .. } = Options::offline();
+    let Options { net: TokioNet, cluster, .. } = Options::offline();
     let options = Options {
         net: Turmoil,
         listen: Some(format!("0.0.0.0:{PORT}")),
         advertise: Some(name.to_owned()),
         peers: Vec::new(),
         settings,
+        cluster,
     };
     let (node, mut task) = Node::start(data, options).await?;
     *running.borrow_mut() = Some(node);
