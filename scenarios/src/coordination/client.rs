@@ -294,7 +294,7 @@ impl Client {
     }
 
     /// What the keys held, revision by revision, for whoever looks for the reason of a failure.
-    pub(super) fn truth(&self, truth: &Truth) -> String {
+    pub(super) fn told(truth: &Truth) -> String {
         let mut text = String::new();
         for of in 0..KEYS as u8 {
             for (revision, item) in truth.of(&key(of)) {

@@ -456,10 +456,11 @@ impl Contender {
         let ours = holder.filter(|holder| Some(holder.lease) == mine);
         match (&self.stage, ours) {
             (Stage::Waiting, Some(holder)) => self.hold(now, holder.token),
-            (Stage::Holding(token), Some(holder)) if holder.token == *token => {
-                if holder.stepping_down.is_some() {
-                    self.give_back(holder.token, Loss::SteppedDown);
-                }
+            (Stage::Holding(token), Some(Holder { token: same, stepping_down, .. }))
+                if same == *token =>
+            {
+                let asked = stepping_down.map(|_| Loss::SteppedDown);
+                asked.into_iter().for_each(|loss| self.give_back(same, loss));
             }
             (Stage::Holding(_), _) => self.gone(now, "a watch"),
             _ => {}

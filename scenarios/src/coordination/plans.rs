@@ -283,8 +283,7 @@ fn cluster_last_append(seed: u64) -> (Coordination, Plan<Errand>) {
     for round in 0..8 {
         let when = BEGIN_MS + round * 900;
         let put = Errand::Put { key: rng.below(6) as u8, checked: false };
-        // Not at node 0: what it asks of another leader may be lost, and then nobody can know.
-        plan = plan.op(at(when), 1 + rng.below(2) as usize, put);
+        plan = plan.op(at(when), rng.below(3) as usize, put);
         let lost = Fault::one_way(&[0], &[1, 2]).lasting(ms(20 + rng.below(60)));
         plan = plan.fault(SimTime(when * 1_000 + rng.below(2_000)), lost);
     }
