@@ -102,18 +102,7 @@ impl Pen<'_> {
                 let run = self.run(count + 1, "orphan");
                 everyone(run[1..].chunks(50).map(news).collect())
             }
-            Lie::Future(count) => {
-                let ahead = WallTime(self.place.wall.0 + 3 * MAX_DRIFT_MS);
-                let Place { height, hash, .. } = self.place;
-                let mut prev = hash;
-                let mut run = Vec::new();
-                for n in 1..=count {
-                    let entry = self.entry(height + n, prev, Hlc(Hlc::at(ahead).0 + n), "future");
-                    prev = entry.hash();
-                    run.push(entry);
-                }
-                everyone(run.chunks(50).map(news).collect())
-            }
+            Lie::Future(count) => everyone(self.future_run(count).chunks(50).map(news).collect()),
             Lie::BrokenSignature => {
                 let run = self.spoilt_run();
                 let one_by_one = |to: NodeId| {
@@ -136,13 +125,8 @@ impl Pen<'_> {
                 everyone(vec![news(&pen.run(1, "other"))])
             }
             Lie::CiteNothing => {
-                let Place { height, hash, hlc, wall, .. } = self.place;
-                let hlc = hlc.max(Hlc::at(wall)).0;
                 let author = *others.last().expect("a liar is not alone");
-                let nothing = Link { author, seq: 900, hash: Hash([0xcc; 32]) };
-                let cites = self.citing(vec![nothing], height + 1, hash, Hlc(hlc + 1), "cites");
-                let next = self.entry(height + 2, cites.hash(), Hlc(hlc + 2), "next");
-                everyone(vec![news(&[cites, next])])
+                everyone(vec![news(&self.citing_nothing(author))])
             }
             Lie::Substitute => {
                 let honest = self.run(3, "own");
@@ -163,6 +147,30 @@ impl Pen<'_> {
                 everyone(stories.iter().map(|story| news(story)).collect())
             }
         }
+    }
+
+    /// Entries from far ahead of every clock.
+    fn future_run(&self, count: u64) -> Vec<Entry> {
+        let ahead = WallTime(self.place.wall.0 + 3 * MAX_DRIFT_MS);
+        let Place { height, hash, .. } = self.place;
+        let mut prev = hash;
+        let mut run = Vec::new();
+        for n in 1..=count {
+            let entry = self.entry(height + n, prev, Hlc(Hlc::at(ahead).0 + n), "future");
+            prev = entry.hash();
+            run.push(entry);
+        }
+        run
+    }
+
+    /// An entry that cites what `author` never wrote, and the one after it.
+    fn citing_nothing(&self, author: NodeId) -> [Entry; 2] {
+        let Place { height, hash, hlc, wall, .. } = self.place;
+        let hlc = hlc.max(Hlc::at(wall)).0;
+        let nothing = Link { author, seq: 900, hash: Hash([0xcc; 32]) };
+        let cites = self.citing(vec![nothing], height + 1, hash, Hlc(hlc + 1), "cites");
+        let next = self.entry(height + 2, cites.hash(), Hlc(hlc + 2), "next");
+        [cites, next]
     }
 
     /// Five entries, the second with a spoilt signature and the rest signed on top of it.

@@ -78,7 +78,7 @@ impl Faults {
     }
 
     /// Everything is as it should be again.
-    pub(crate) fn heal(&mut self, places: &mut [Place; 3]) {
+    pub(crate) fn heal(places: &[Place; 3]) {
         for place in places {
             signal(place, "-CONT");
         }

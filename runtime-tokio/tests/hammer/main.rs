@@ -67,7 +67,7 @@ fn what_clients_are_told_is_so_whatever_befalls_the_nodes() {
         while Instant::now() < until {
             faults.one(&mut places);
         }
-        faults.heal(&mut places);
+        Faults::heal(&places);
         settle(&places);
         stop.store(true, Ordering::Relaxed);
     });
