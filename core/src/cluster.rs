@@ -1,6 +1,6 @@
 //! A cluster: a few nodes of a mesh that agree on a registry, whoever of them is asked.
 //!
-//! The [log](crate::log) decides who leads and in what order things happen; the [registry] what
+//! The [log] decides who leads and in what order things happen; the [registry](crate::registry) what
 //! they come to. This machine puts the two together and answers whoever asks.
 //!
 //! **Asking.** A client asks its own node, and that node answers by the request's deadline, whatever

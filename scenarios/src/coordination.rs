@@ -1,6 +1,6 @@
 //! A cluster, its clients, its lock holders and its watchers, as a [`System`] for the simulator.
 //!
-//! From what clients asked and were answered, and from what the nodes' registries say ([`truth`]), it knows
+//! From what clients asked and were answered, and from what the nodes' registries say (`truth`), it knows
 //! what must hold after every step:
 //!
 //! - of a name there are never two holders that both may work, each by its own clock, while clocks keep to
@@ -8,7 +8,7 @@
 //! - tokens rise, grant by grant, through whatever happens; a write under a grant is the holder's; a store
 //!   outside of the cluster that refuses old tokens never refuses whoever may work;
 //! - what one node has applied at a revision, every other has, at any time; nothing acknowledged is lost;
-//! - every request is answered once, by its deadline (see [`member`]);
+//! - every request is answered once, by its deadline (see `member`);
 //! - who watches is told each change once, in order, or that some are not known any more;
 //! - a lease that nobody renews ends, in its time and not counting the time without a leader.
 //!

@@ -89,7 +89,7 @@ impl Release {
 pub enum Act {
     /// A maintainer signs, and brings it to this carrier.
     Sign {
-        /// Who; from [`MAINTAINERS`] on those who follow.
+        /// Who; from `MAINTAINERS` on those who follow.
         maintainer: u8,
         /// What.
         what: Release,

@@ -1,6 +1,6 @@
 //! What survives a restart, and the one place where it changes.
 //!
-//! [`Kept::apply`] is called for each record twice: when it is written, and when it is restored. So
+//! `Kept::apply` is called for each record twice: when it is written, and when it is restored. So
 //! a machine that was restored from any prefix of its log is what it was when that prefix was written.
 
 use alloc::collections::{BTreeMap, BTreeSet};
