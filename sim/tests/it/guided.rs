@@ -1,13 +1,11 @@
 //! Forks from where a mark was reached, against plain seeds with as many machine steps.
 
-mod toys;
-
+use crate::toys::author::{Authors, Bug};
 use quorate_machine::{Cx, Effects, Input, Machine, Never, Time};
 use quorate_sim::capsule::Verdict;
 use quorate_sim::explore::guided::{Options, Progress, compare, guided, plain};
 use quorate_sim::shrink::Effort;
 use quorate_sim::{Capsule, Fault, HostCx, Origin, Plan, SimTime, System, many, ms, shrink};
-use toys::author::{Authors, Bug};
 
 /// Climbs a stair by a chance of one in forty each tick, until it falls, by one in eight: it comes
 /// one stair further in about one of six runs.
