@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use quorate_core::planted::ALL;
+use quorate_core::planted::{ALL, Bug, plant};
 use quorate_scenarios::planted;
+use quorate_scenarios::small::CONFIGURATIONS;
+use quorate_sim::explore::small::Bounds;
 
 use crate::hunt::{Found, SEEDS_MAX, hunt, hunt_in};
 
@@ -24,6 +26,22 @@ fn every_planted_bug_is_found() {
         }
     }
     assert_eq!(missed, [""; 0], "the simulator does not find these planted bugs any more");
+}
+
+/// A shortest path, told in words: no seed has to come by it.
+#[test]
+fn a_promise_before_it_is_durable_is_found_in_a_small_election() {
+    let [election, log] = &CONFIGURATIONS;
+    plant(Some(Bug::promised_before_durable));
+    let found = election.explore(Bounds { crashes: 0, ..election.bounds }, &mut |_| {});
+    plant(None);
+    let violation = found.violation.as_ref().expect("somebody leads by a promise that is not kept");
+    assert!(violation.reason.contains("no quorum has its promise"), "{found}");
+    plant(Some(Bug::own_copy_counted_at_once));
+    let found = log.explore(Bounds { crashes: 0, ..log.bounds }, &mut |_| {});
+    plant(None);
+    let violation = found.violation.as_ref().expect("a commit rests on what is not kept");
+    assert!(violation.reason.contains("on no quorum's disks"), "{found}");
 }
 
 #[test]
