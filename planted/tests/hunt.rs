@@ -32,6 +32,8 @@ fn every_planted_bug_is_found() {
 #[test]
 fn a_promise_before_it_is_durable_is_found_in_a_small_election() {
     let [election, log] = &CONFIGURATIONS;
+    let calm = Bounds { crashes: 0, states_max: 20_000, ..election.bounds };
+    assert_eq!(election.explore(calm, &mut |_| {}).violation, None);
     plant(Some(Bug::promised_before_durable));
     let found = election.explore(Bounds { crashes: 0, ..election.bounds }, &mut |_| {});
     plant(None);

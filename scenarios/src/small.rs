@@ -11,7 +11,8 @@ use std::hash::Hash;
 
 use bytes::Bytes;
 use quorate_core::log::{
-    Ballot, Checkpoint, Command, Entry, Event, Log, Members, Position, Record, Snapshot, Timing,
+    Ballot, Checkpoint, Command, Entry, Event, Log, Members, Message, Position, Record, Snapshot,
+    Timing,
 };
 use quorate_core::machine::{Machine, NodeId};
 use quorate_sim::explore::small::{Bounds, Explored, Progress, Small, State, explore};
@@ -149,7 +150,11 @@ impl Small for ThreeVoters {
         let quorum = |has: &dyn Fn(&Kept) -> bool| {
             kept.iter().filter(|kept| has(kept)).count() >= self.members().quorum()
         };
-        for ballot in &self.led {
+        let appends = state.in_flight().filter_map(|(_, _, message)| match message {
+            Message::Append { ballot, .. } => Some(ballot),
+            _ => None,
+        });
+        for ballot in self.led.iter().chain(appends) {
             if !quorum(&|kept| kept.promised >= *ballot) {
                 let leader = number(ballot.node);
                 return Err(format!(
