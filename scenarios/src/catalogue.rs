@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use quorate_sim::{Plan, System};
+
 use crate::coordination::plans;
 use crate::trial::Trial;
 use crate::{cuts, meshes, rollouts};
@@ -43,12 +45,19 @@ pub fn find(name: &str) -> Option<&'static Named> {
     catalogue().find(|scenario| scenario.name == name)
 }
 
-/// The table of a system's scenarios: each is a function of this name, from a seed to the system and a
-/// plan.
+/// What a scenario is: a function from a seed to the system and a plan.
+pub(crate) type Drawn<S> = fn(u64) -> (S, Plan<<S as System>::Op>);
+
+/// The table of a system's scenarios: each is a function of this name. They are tried as pointers, so
+/// that the simulator is compiled once for each system, not once for each scenario.
 macro_rules! scenarios {
-    ($system:literal; $($name:ident $about:literal $marks:expr;)*) => {
+    ($system:literal, $of:ty; $($name:ident $about:literal $marks:expr;)*) => {
         [$(Named {
-            name: stringify!($name), system: $system, about: $about, marks: &$marks, trial: &$name,
+            name: stringify!($name),
+            system: $system,
+            about: $about,
+            marks: &$marks,
+            trial: &($name as $crate::catalogue::Drawn<$of>),
         }),*]
     };
 }

@@ -8,7 +8,7 @@ use quorate_sim::{
 use crate::catalogue::{Named, scenarios};
 use crate::voters::{Act, Voters};
 
-pub(crate) static SCENARIOS: [Named; 26] = scenarios! { "voters";
+pub(crate) static SCENARIOS: [Named; 26] = scenarios! { "voters", Voters;
     voters "everything at once among three or five voters" ["stopped", "write acknowledged", "read", "snapshot taken"];
     leader_cut "whoever leads is cut off, again and again" ["leading", "stopped", "write acknowledged"];
     quorum_loss "all reach only a hub that does not lead" ["leading", "stopped"];

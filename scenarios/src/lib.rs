@@ -1,9 +1,11 @@
 //! Quorate's machines in the simulator: what clients do, what goes wrong, and what must hold.
 //!
-//! A *system* is a cluster under test with its clients and invariants: [`Mesh`], a mesh of stores, honest
-//! or not; [`Voters`], a group and its log; [`coordination`], a cluster with its registry, leases and names. [`catalogue`] names the scenarios of all of them: each is
-//! a function from a seed to a system and a plan, and a [`Trial`] is what can be done with one, whatever
-//! it is of. Everything a scenario does is decided by its seed, so a failure is a name and a number.
+//! A *system* is a cluster under test with its clients and invariants: [`Mesh`], a mesh of stores,
+//! honest or not; [`Voters`], a group and its log; [`coordination`], a cluster with its registry, leases
+//! and names; [`Fleet`], nodes that take releases. [`catalogue`] names the scenarios of all of them:
+//! each is a function from a seed to a system and a plan, and a [`Trial`] is what can be done with one,
+//! whatever it is of. Everything a scenario does is decided by its seed, so a failure is a name and a
+//! number.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod actor;

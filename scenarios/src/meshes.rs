@@ -8,7 +8,7 @@ use crate::catalogue::{Named, scenarios};
 use crate::lies::Lie;
 use crate::mesh::{Expect, Mesh, Op};
 
-pub(crate) static SCENARIOS: [Named; 29] = scenarios! { "mesh";
+pub(crate) static SCENARIOS: [Named; 29] = scenarios! { "mesh", Mesh;
     swarm "everything at once, whatever the seed draws" ["acknowledged", "sync failed", "peer suspected"];
     offline_write "a write while another node is away" ["acknowledged", "in sync"];
     chain "A, B, C in a line: A and C never meet" ["acknowledged", "in sync"];

@@ -6,7 +6,7 @@ use crate::catalogue::{Named, scenarios};
 use crate::fleet::{Act, Expect, Fleet, MAINTAINERS, Release};
 use crate::station::{BAD_MANNERS, Manners};
 
-pub(crate) static SCENARIOS: [Named; 19] = scenarios! { "fleet";
+pub(crate) static SCENARIOS: [Named; 19] = scenarios! { "fleet", Fleet;
     fleet "everything at once, to nodes and carriers of all manners" ["run", "reported", "unknown", "succeeded"];
     three_of_five "three of five sign, and it runs" ["quorum", "run", "succeeded"];
     two_then_three "two for one version, then three for a higher one" ["succeeded"];

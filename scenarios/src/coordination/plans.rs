@@ -9,7 +9,7 @@ use quorate_sim::{
 use super::{Coordination, Errand, Wish};
 use crate::catalogue::{Named, scenarios};
 
-pub(crate) static SCENARIOS: [Named; 25] = scenarios! { "cluster";
+pub(crate) static SCENARIOS: [Named; 25] = scenarios! { "cluster", Coordination;
     cluster "everything at once around a cluster of three or five" ["held", "stopped", "unknown", "unavailable", "watched", "covered"];
     cluster_leader_cut "whoever leads the log is cut off, again and again" ["held", "stopped", "unknown"];
     cluster_quorum_loss "all reach only a hub that does not lead" ["held", "stopped"];
