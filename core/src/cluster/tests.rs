@@ -10,6 +10,8 @@ use super::*;
 use crate::machine::WallTime;
 use crate::registry::{self, Change, Fence, Query, Refusal, Reply, Target};
 
+mod attempts;
+
 const LATENCY_US: u64 = 2_000;
 
 fn id(n: usize) -> NodeId {
