@@ -11,6 +11,7 @@ use crate::machine::WallTime;
 use crate::registry::{self, Change, Fence, Query, Refusal, Reply, Target};
 
 mod attempts;
+mod back_again;
 
 const LATENCY_US: u64 = 2_000;
 
