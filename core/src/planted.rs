@@ -160,6 +160,7 @@ mod list {
         reads_what_it_has_applied in cluster: "a leader answers reads without asking whether it still leads"
         asked_again_though_proposed in cluster: "a request that was proposed and not answered is asked for again, and happens twice"
         unavailable_though_proposed in cluster: "what was proposed and may yet happen is answered as if it never will"
+        an_old_no_is_believed in cluster: "that a request was not proposed is believed of the next attempt, though it was said of the one before"
         served_as_often_as_it_comes in cluster: "a request whose message comes twice happens twice"
         compaction_passed_over_in_silence in cluster: "a watch whose place is not known any more goes on where it can"
         snapshot_of_a_later_state in cluster: "a snapshot holds what was applied after the index that it names"

@@ -271,6 +271,32 @@ fn a_failover() {
     insta::assert_snapshot!(net.transcript());
 }
 
+/// The invitation travels with the stores, and who sent it may die before it has arrived.
+#[test]
+fn two_voters_who_know_each_other_by_their_cluster_alone() {
+    let mut net = Net::cluster(2);
+    net.newcomer();
+    net.mute_stores(true);
+    net.say("A invites C, and adds it to the cluster; B does not hear of the invitation.");
+    net.invite(A, C);
+    net.link(A, C);
+    net.run_ms(100);
+    let node = net.words.names[C];
+    net.ask(A, Request::Add { node, seat: quorate_core::cluster::Seat::Voter });
+    net.run_ms(2_000);
+    net.say("A dies. B and C meet for the first time.");
+    net.stop(A);
+    net.link(C, B);
+    net.run_ms(2_000);
+    net.ask(B, put("green", None));
+    net.run_ms(200);
+    net.mute_stores(false);
+    net.run_ms(35_000);
+    let is_active = |n: usize| net.node(n).store().unwrap().membership().is_active(&node);
+    assert!(!is_active(B) && !is_active(C), "who could invite C is gone");
+    insta::assert_snapshot!(net.transcript());
+}
+
 #[test]
 fn a_transfer() {
     let mut net = Net::cluster(3);
