@@ -18,6 +18,9 @@ use quorate_core::machine::{Machine, NodeId};
 use quorate_sim::explore::small::{Bounds, Explored, Progress, Small, State, explore};
 use quorate_sim::trace::TraceHasher;
 
+/// Looks at every state, and tells how far it has come.
+type Search = fn(Bounds, &mut dyn FnMut(&Progress)) -> Explored;
+
 /// A small configuration and its name.
 #[derive(Clone, Copy)]
 pub struct Configuration {
@@ -27,7 +30,7 @@ pub struct Configuration {
     pub about: &'static str,
     /// Bounds within which a search comes to its end in seconds.
     pub bounds: Bounds,
-    search: fn(Bounds, &mut dyn FnMut(&Progress)) -> Explored,
+    search: Search,
 }
 
 impl Configuration {
