@@ -175,7 +175,7 @@ impl Decoder {
             }
         }
         // Every id is in cell 0, ρ(0) = 1: the difference is complete once that cell is empty.
-        if cells.first() != Some(&Cell::default()) {
+        if cells.first() != Some(&Cell::default()) && !bug!(half_decoded_is_enough) {
             return None;
         }
         difference.theirs.sort_unstable();
@@ -207,7 +207,7 @@ impl Decoder {
     fn is_pure(&self, cells: &[Cell], index: u32) -> bool {
         let Cell { sum, check, count } = cells[index as usize];
         (count == 1 || count == -1)
-            && check == checksum(self.key, Id(sum))
+            && (check == checksum(self.key, Id(sum)) || bug!(cells_not_checked))
             && Indexes::of(Id(sum)).find(|&mapped| mapped >= index) == Some(index)
     }
 }

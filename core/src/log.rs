@@ -43,7 +43,8 @@
 //! long as if it had just answered one. A leader asked to hand over names its successor, stops, and
 //! *releases* the voters, which then promise the successor without waiting. A witness votes and keeps
 //! positions without data: it never leads, and a candidate for whose log only a witness could vouch
-//! waits for a node that has the data. A follower that lacks what the leader has dropped gets the
+//! waits for a node that has the data. Nor does one that was a witness and is to be more: it takes its
+//! new seat in the log only when it has forgotten the old one, and with it what it has no data of. A follower that lacks what the leader has dropped gets the
 //! snapshot in pieces that it pulls. Members change one voter at a time, each change in force as soon
 //! as it is in the log, and only after the leader has committed an entry of its own (§4.1 of the
 //! dissertation, with the correction of 2015). A candidate may take over changes that it had not heard
@@ -88,7 +89,7 @@ pub const MAX_SNAPSHOT: u64 = 1 << 32;
 pub const DRIFT_PERCENT: u64 = 5;
 
 /// How long things take, in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     /// A leader says that it is there this often.
     pub heartbeat_us: u64,
@@ -238,7 +239,7 @@ impl Event {
 }
 
 /// What a node is at the moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Role {
     Following,
     Asking(Asking),
@@ -247,7 +248,7 @@ enum Role {
 }
 
 /// One node's part in the log. See the [module](self).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Log {
     timing: Timing,
     /// Higher campaigns earlier.
@@ -283,14 +284,14 @@ pub struct Log {
 }
 
 /// A voter that has answered a leader refuses all candidates for an election timeout.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Bound {
     /// Whom it answered; `None` if it has forgotten, in a restart.
     leader: Option<Ballot>,
     since: Time,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Incoming {
     at: Position,
     members: Members,
@@ -421,6 +422,14 @@ impl Log {
     #[must_use]
     pub fn get(&self, index: u64) -> Option<&Entry> {
         self.entries.get(index)
+    }
+
+    /// Whether this node, which is or was a witness, holds positions without their data: then it neither
+    /// leads nor hands on what it has, whatever seat its log gives it.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        let blank = |snapshot: &Snapshot| snapshot.at.index > 0 && snapshot.data.is_empty();
+        self.entries.may_be_blank() || self.snapshot.as_ref().is_some_and(blank)
     }
 
     /// How many entries are at hand, not yet covered by a snapshot.

@@ -175,7 +175,7 @@ impl Cluster {
             return;
         }
         let Some(marked) = self.marked.take() else { return };
-        let witness = self.role() == Role::Witness;
+        let witness = self.role() == Role::Witness || self.log.is_blank();
         let data = if witness { Default::default() } else { marked.encode() };
         bug!(snapshot_of_a_later_state => return self.feed(step, Input::Command(log::Command::Compact {
             index,

@@ -144,6 +144,7 @@ impl Cluster {
     pub(super) fn begin_to_lead(&mut self, step: &mut Step<'_>, ballot: Ballot) {
         self.counters.led += 1;
         self.leading = Some(Leading::new(ballot));
+        bug!(an_old_no_is_believed => self.served = Default::default());
         self.served.begin(ballot);
         step.tell(Event::Leading(ballot));
         if let Some(ticket) = self.founding.take() {
@@ -214,20 +215,18 @@ impl Cluster {
         }
         let ready = |leading: &Leading| leading.ballot == ballot && leading.is_ready();
         let serves = self.leading.as_ref().is_some_and(ready);
-        // It was elected, and has not begun: nothing was taken up.
-        let early = self.leading.is_none()
-            && self.log.leader() == Some(ballot)
-            && self.served.ballot() != Some(ballot);
+        // It was elected, and has not begun. What it turns down now it must not take up then, if the message
+        // comes again: who asked was told that it never will.
+        if self.leading.is_none() && self.log.leader() == Some(ballot) {
+            self.served.begin(ballot);
+        }
+        // What another life of this node did under the ballot is not known.
+        let answers = serves || self.served.ballot() == Some(ballot);
         for Forwarded { serial, timeout_ms, request } in requests {
             let asker = Asker::There { node, life, serial, ballot };
-            // A message may come twice: what was taken up is not taken up again, nor called undone.
             let first = is_harmless(&request)
                 || bug!(served_as_often_as_it_comes)
-                || if serves {
-                    self.served.take_up(node, life, serial)
-                } else {
-                    early || self.served.never(ballot, node, life, serial)
-                };
+                || (answers && self.served.take_up(node, life, serial));
             if !first {
                 continue;
             }

@@ -91,10 +91,15 @@ impl Cluster {
 
     /// These are the members, as committed.
     pub(super) fn take_members(&mut self, step: &mut Step<'_>, index: u64, members: Members) {
-        // Who is removed begins anew, also if it is a member again by now: what a witness kept of the
-        // log is blank, and would be believed to be data.
-        if index >= self.since.max(1) && !is_member(&members, &self.me) {
+        // Not who is a member again by now, at the end of its log: as such it has acknowledged that it holds
+        // that log, perhaps as a voter, and what was acknowledged is never forgotten. A former witness, who
+        // must begin anew to be more, does not take the entry that adds it (`Log::append`).
+        let back = is_member(self.log.members(), &self.me);
+        if index >= self.since.max(1) && !is_member(&members, &self.me) && !back {
             self.gone.get_or_insert(index);
+        }
+        if members.witnesses.contains(&self.me) {
+            self.watches.end_all(step);
         }
         let (_, before) = core::mem::replace(&mut self.members, (index, members));
         let Some(cluster) = self.id else { return };
@@ -160,7 +165,9 @@ impl Cluster {
     /// Somebody who knows the log up to `at` says that this node is no member.
     pub(super) fn told_removed(&mut self, step: &mut Step<'_>, at: u64) {
         let (index, members) = &self.members;
-        let knows_better = *index >= at && is_member(members, &step.cx.me);
+        // Likewise who was added again since: see `take_members`.
+        let back = self.log.members_since() > at && is_member(self.log.members(), &step.cx.me);
+        let knows_better = *index >= at && is_member(members, &step.cx.me) || back;
         if at >= self.since && !knows_better && self.leading.is_none() {
             self.leave(step, at);
         }

@@ -92,11 +92,22 @@ impl Requests {
     }
 
     /// It certainly was not proposed: again, at once or after a pause.
+    ///
+    /// Under another number, if it must not happen twice: "it was not proposed" is said of one attempt, and
+    /// a message may come late, or twice. Taken for what became of the next attempt, it would have a client
+    /// told that nothing happened, or have it asked for once more, while that attempt is being committed.
+    /// What does no harm twice keeps its number, so that an answer slower than [`RETRY_MS`] still counts.
     fn put_back(&mut self, serial: u64, pause: Option<Time>) {
-        let Some(waiting) = self.waiting.get_mut(&serial) else { return };
-        waiting.with = With::Nobody;
-        waiting.again = true;
-        self.paused.remove(&serial);
+        let Some(mut waiting) = self.take(serial) else { return };
+        let serial = if is_harmless(&waiting.request) || bug!(an_old_no_is_believed) {
+            serial
+        } else {
+            self.serial += 1;
+            self.serial
+        };
+        (waiting.with, waiting.again) = (With::Nobody, true);
+        self.timers.insert((waiting.timer, serial));
+        self.waiting.insert(serial, waiting);
         match pause {
             Some(_) => self.paused.insert(serial),
             None => self.idle.insert(serial),

@@ -1,5 +1,6 @@
-//! What a leader has taken up for other nodes' clients, so that a message that comes twice is carried out
-//! once: also one that comes again when it leads no longer.
+//! What a leader has taken up for other nodes' clients, or turned down, so that a message that comes twice
+//! is carried out once, and never after it was turned down: also one that comes again when it leads no
+//! longer, and one that came before it began.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,7 +12,7 @@ const MAX_REMEMBERED: usize = 4_096;
 /// The lives of one node that are remembered.
 const MAX_LIVES: usize = 4;
 
-/// What was taken up under the last ballot under which this node led.
+/// What was taken up, or turned down, under the last ballot under which this node was elected.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Served {
     ballot: Option<Ballot>,
@@ -27,17 +28,19 @@ struct Window {
 }
 
 impl Served {
-    /// This node leads under a ballot of its own: what was asked under earlier ones is not asked of it.
+    /// This node is elected under a ballot of its own: what was asked under earlier ones is not asked of it.
     pub(super) fn begin(&mut self, ballot: Ballot) {
-        *self = Served { ballot: Some(ballot), nodes: BTreeMap::new() };
+        if self.ballot != Some(ballot) {
+            *self = Served { ballot: Some(ballot), nodes: BTreeMap::new() };
+        }
     }
 
-    /// The last ballot under which this node led, in this life.
+    /// The last ballot under which this node was elected, in this life.
     pub(super) fn ballot(&self) -> Option<Ballot> {
         self.ballot
     }
 
-    /// Takes a request up; false if it was taken up before.
+    /// Takes a request up, or turns it down; false if either was done before.
     pub(super) fn take_up(&mut self, node: NodeId, life: u64, serial: u64) -> bool {
         let lives = self.nodes.entry(node).or_default();
         if !lives.iter().any(|(known, _)| *known == life) {
@@ -52,15 +55,6 @@ impl Served {
         }
         new
     }
-
-    /// Whether a request under this ballot certainly was not taken up by this node.
-    pub(super) fn never(&self, ballot: Ballot, node: NodeId, life: u64, serial: u64) -> bool {
-        let lives = self.nodes.get(&node).into_iter().flatten();
-        let taken = |(known, window): &(u64, Window)| {
-            *known == life && (serial <= window.floor || window.above.contains(&serial))
-        };
-        self.ballot == Some(ballot) && !lives.into_iter().any(taken)
-    }
 }
 
 #[cfg(test)]
@@ -72,16 +66,14 @@ mod tests {
         let (a, b) = (NodeId([1; 32]), NodeId([2; 32]));
         let (now, before) = (Ballot { number: 2, node: b }, Ballot { number: 1, node: b });
         let mut served = Served::default();
-        assert!(
-            !served.never(before, a, 7, 1),
-            "what an earlier life of this node did is not known"
-        );
-        served.begin(now);
-        assert!(served.never(now, a, 7, 1));
+        served.begin(before);
         assert!(served.take_up(a, 7, 1) && !served.take_up(a, 7, 1));
+        served.begin(now);
+        assert!(served.take_up(a, 7, 1) && !served.take_up(a, 7, 1));
+        served.begin(now);
+        assert!(!served.take_up(a, 7, 1), "it is the same lead");
         assert!(served.take_up(a, 8, 1) && served.take_up(b, 7, 1) && served.take_up(a, 7, 3));
-        assert!(!served.never(now, a, 7, 1) && served.never(now, a, 7, 2));
-        assert!(!served.never(before, a, 7, 2));
+        assert!(served.take_up(a, 7, 2));
         for serial in 4..=2 * MAX_REMEMBERED as u64 {
             assert!(served.take_up(a, 7, serial));
         }

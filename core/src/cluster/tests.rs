@@ -10,6 +10,9 @@ use super::*;
 use crate::machine::WallTime;
 use crate::registry::{self, Change, Fence, Query, Refusal, Reply, Target};
 
+mod attempts;
+mod back_again;
+
 const LATENCY_US: u64 = 2_000;
 
 fn id(n: usize) -> NodeId {

@@ -14,7 +14,7 @@ use super::{Bound, Event, Log, Role, Step};
 use crate::machine::{NodeId, Time};
 
 /// A node that would campaign, and asks whether it may.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Asking {
     ballot: Ballot,
     granted: BTreeSet<NodeId>,
@@ -22,7 +22,7 @@ pub(super) struct Asking {
 }
 
 /// A candidate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Preparing {
     ballot: Ballot,
     promises: BTreeMap<NodeId, Promise>,
@@ -34,7 +34,7 @@ pub(super) struct Preparing {
     pub(super) until: Time,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Promise {
     last: Position,
     after: u64,
@@ -106,6 +106,9 @@ impl Log {
     /// Asks every other voter whether it would promise.
     fn ask(&mut self, step: &mut Step<'_>) {
         let me = step.cx.me;
+        if self.is_blank() {
+            return self.schedule_campaign(step);
+        }
         self.leader = None;
         let ballot = self.next_ballot(me);
         let until = step.cx.now.after_us(self.timing.election_us);
@@ -218,7 +221,8 @@ impl Log {
         let mine = self.entries.last();
         let after = if self.entries.holds(last) { last.index } else { commit };
         let more = mine > last && after >= self.entries.base().index;
-        let blank = self.entries.members().witnesses.contains(&step.cx.me);
+        // By its own log: the candidate's may be older, and not know that this is, or was, a witness.
+        let blank = self.entries.members().witnesses.contains(&step.cx.me) || self.is_blank();
         let tail = if more && !blank { self.entries.page(after, false) } else { Page::EMPTY };
         let promise = Message::Promise { ballot, last: mine, after, tail };
         bug!(promised_before_durable => return step.fx.send_now(from, promise));
@@ -311,7 +315,7 @@ impl Log {
 
     /// Somebody wants the tail of this node's log.
     pub(super) fn fetch(&mut self, step: &mut Step<'_>, from: NodeId, ballot: Ballot, after: u64) {
-        if ballot != self.promised || ballot.node != from {
+        if ballot != self.promised || ballot.node != from || self.is_blank() {
             return;
         }
         if after < self.entries.base().index {
@@ -413,7 +417,7 @@ impl Log {
     /// The leader has stepped down and named this node.
     pub(super) fn take_over(&mut self, step: &mut Step<'_>, from: NodeId, ballot: Ballot) {
         let may = self.entries.members().leads(&step.cx.me);
-        let may = may && self.alive(step.cx.now);
+        let may = may && self.alive(step.cx.now) && !self.is_blank();
         if !may || self.leader != Some(ballot) || ballot.node != from {
             return;
         }

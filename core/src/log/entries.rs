@@ -15,7 +15,7 @@ pub const MAX_BYTES_PER_MESSAGE: usize = 1 << 20;
 const SMALL: usize = 128;
 
 /// A log without its beginning.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Entries {
     /// What the snapshot covers; the entries follow it.
     base: Position,
@@ -27,9 +27,11 @@ pub(super) struct Entries {
     members: Vec<(u64, Members)>,
     /// Rises whenever the last members may have become others. From 1.
     version: u64,
+    /// No entry after this one is blank.
+    blank: Option<u64>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Stored {
     /// The index of the page's first entry.
     first: u64,
@@ -58,7 +60,7 @@ impl Entries {
     /// Nothing after a snapshot.
     pub(super) fn after(base: Position, members: Members) -> Entries {
         let members = [(base.index, members)].into();
-        Entries { base, last: base, pages: VecDeque::new(), members, version: 1 }
+        Entries { base, last: base, pages: VecDeque::new(), members, version: 1, blank: None }
     }
 
     pub(super) fn base(&self) -> Position {
@@ -142,6 +144,12 @@ impl Entries {
         *self = Entries { version: self.version + 1, ..Entries::after(base, members) };
     }
 
+    /// Whether there may be entries without their data.
+    #[inline]
+    pub(super) fn may_be_blank(&self) -> bool {
+        self.blank.is_some()
+    }
+
     /// The index of the last change of members.
     #[inline]
     pub(super) fn members_since(&self) -> u64 {
@@ -163,6 +171,9 @@ impl Entries {
         let mut weight = 0;
         for (index, entry) in (first..).zip(&page) {
             weight += entry.payload.weight();
+            if entry.payload == Payload::Blank {
+                self.blank = Some(index);
+            }
             if let Payload::Members(members) = &entry.payload {
                 self.members.push((index, Members::clone(members)));
                 self.version += 1;
@@ -189,6 +200,7 @@ impl Entries {
         }
         self.last = self.pages.back().map_or(self.base, Stored::last);
         self.members.retain(|(since, _)| *since <= index.max(self.base.index));
+        self.blank = self.blank.map(|last| last.min(index));
         self.version += 1;
     }
 
@@ -208,6 +220,7 @@ impl Entries {
             *stored = Stored::new(index + 1, stored.page.clone().after(drop));
         }
         self.base = Position { ballot, index };
+        self.blank = self.blank.filter(|last| *last > index);
         self.members.retain(|(since, _)| *since > index);
         self.members.insert(0, (index, members));
     }

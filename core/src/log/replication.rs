@@ -23,7 +23,7 @@ const MAX_IN_FLIGHT: u32 = 2;
 const FEW: usize = 10;
 
 /// A leader's book.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Leading {
     pub(super) ballot: Ballot,
     /// Its first entry: what follows may be committed by counting.
@@ -51,7 +51,7 @@ pub(super) struct Leading {
 }
 
 /// A read that waits for a quorum to answer what was sent after it came.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Waiting {
     pub(super) ticket: u64,
     since: Time,
@@ -59,7 +59,7 @@ pub(super) struct Waiting {
 }
 
 /// What a leader knows of a follower.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Follower {
     pub(super) id: NodeId,
     votes: bool,
@@ -279,6 +279,7 @@ impl Log {
         if entries.iter().any(|entry| entry.ballot > ballot) {
             return;
         }
+        let entries = self.but_for_a_seat_with_data(step.cx.me, entries);
         let matched = if self.entries.holds(after) || bug!(position_not_compared) {
             let end = after.index + entries.len() as u64;
             if !self.merge(step, after.index, entries) {
@@ -300,6 +301,23 @@ impl Log {
         if let Some(incoming) = &self.incoming {
             let (at, offset) = (incoming.at, incoming.data.len() as u64);
             step.fx.send_now(from, Message::Pull { ballot, at, offset });
+        }
+    }
+
+    /// What a node may take that holds positions without their data: nothing from where it is to be more
+    /// than a witness. From there on it would be counted on to have what is before. It hears that it was
+    /// removed, begins anew, and takes all of it with its data.
+    fn but_for_a_seat_with_data(&self, me: NodeId, entries: Page) -> Page {
+        let seats = |members: &Members| {
+            members.all().any(|node| node == me) && !members.witnesses.contains(&me)
+        };
+        if !self.is_blank() || seats(self.entries.members()) {
+            return entries;
+        }
+        let seated = |entry: &Entry| matches!(&entry.payload, Payload::Members(m) if seats(m));
+        match entries.iter().position(seated) {
+            Some(at) => entries.slice(0, at),
+            None => entries,
         }
     }
 
@@ -333,7 +351,11 @@ impl Log {
                 }
             }
             Err(commit) if commit < last => {
-                follower.next = commit.max(follower.matched) + 1;
+                // What it had it may have no more: a witness that is removed, and added with another
+                // seat, begins anew. Sending on from what it once had would go round in circles, as
+                // fast as the network. To believe a late answer costs some entries sent twice.
+                follower.matched = follower.matched.min(commit);
+                follower.next = commit + 1;
                 follower.in_flight = 0;
             }
             _ => return,
@@ -495,7 +517,7 @@ impl Log {
     ) {
         let leads = matches!(&self.role, Role::Leading(leading) if leading.ballot == ballot);
         let promised = ballot == self.promised && ballot.node == from;
-        if leads || promised {
+        if leads || promised && !self.is_blank() {
             self.serve_snapshot(step, from, ballot, Some((at, offset)));
         }
     }
@@ -525,7 +547,10 @@ impl Log {
         if offset < total {
             return step.fx.send_now(from, Message::Pull { ballot, at, offset });
         }
-        let Some(Incoming { at, members, data }) = self.incoming.take() else { return };
+        let Some(Incoming { at, members, mut data }) = self.incoming.take() else { return };
+        if members.witnesses.contains(&step.cx.me) {
+            data.clear(); // so that it is seen to be blank
+        }
         let snapshot = Snapshot { at, members, data: data.into() };
         self.keep(step, snapshot.clone());
         self.told = at.index;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use quorate_core::cluster;
@@ -92,7 +93,16 @@ impl Node {
     /// # Errors
     ///
     /// [`NodeError::Host`] where the log cannot be read or the address not be listened on.
-    pub async fn start<N: Net>(
+    pub async fn start(data: DataDir, options: Options) -> Result<(Node, RunningNode), NodeError> {
+        on_real_sockets(data, options).await
+    }
+
+    /// As [`start`](Node::start), on any network: simulated sockets, say.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn start_on<N: Net>(
         data: DataDir,
         options: Options<N>,
     ) -> Result<(Node, RunningNode), NodeError> {
@@ -134,6 +144,14 @@ impl Node {
         let about = Arc::new(About { id, listens, address, suspect });
         Ok((Node { handle, about }, RunningNode { running }))
     }
+}
+
+type Starting = Pin<Box<dyn Future<Output = Result<(Node, RunningNode), NodeError>> + Send>>;
+
+/// Neither generic nor `async`, so that the host for real sockets is compiled with this crate: once,
+/// and not again in every program that starts a node.
+fn on_real_sockets(data: DataDir, options: Options) -> Starting {
+    Box::pin(Node::start_on(data, options))
 }
 
 /// Whether records were found damaged while the log was read.

@@ -87,7 +87,7 @@ async fn serve(n: u8, dir: impl AsRef<Path>, running: Arc<Mutex<Option<Node>>>) 
         settings,
         ..Options::listening("0.0.0.0:4470")
     };
-    let (node, mut task) = Node::start(data, options).await.expect("the node starts");
+    let (node, mut task) = Node::start_on(data, options).await.expect("the node starts");
     *running.lock().expect("nobody panicked") = Some(node);
     task.stopped().await.expect("the node runs");
 }

@@ -185,7 +185,7 @@ async fn host(
         settings,
         cluster,
     };
-    let (node, mut task) = Node::start(data, options).await?;
+    let (node, mut task) = Node::start_on(data, options).await?;
     *running.borrow_mut() = Some(node);
     Ok(task.stopped().await?)
 }
