@@ -24,6 +24,7 @@ impl Cluster {
         };
         Status {
             cluster: self.id,
+            stands_aside: self.stands_aside(),
             role: self.role(),
             leader: self.told_leader.map(|ballot| ballot.node),
             ballot: self.log.promised(),

@@ -59,7 +59,7 @@ impl Cluster {
     ) {
         let role = self.role();
         let mut tell = |update| step.tell(Event::Watched { watch, update });
-        if matches!(role, Role::Outside | Role::Witness) || self.halted {
+        if matches!(role, Role::Outside | Role::Witness) || self.halted || self.aside.is_some() {
             return tell(WatchUpdate::Ended(WatchEnd::NoData));
         }
         let watches = &mut self.watches.watches;

@@ -248,6 +248,22 @@ impl Net {
         self.nodes[n].log.clone()
     }
 
+    /// Copies a node's journal likewise.
+    pub(crate) fn journal(&self, n: usize) -> Vec<Record> {
+        self.nodes[n].journal.clone()
+    }
+
+    /// Starts a node again on an old copy of its journal, of which its host knows that it may be one.
+    pub(crate) fn restart_aside(&mut self, n: usize, journal: Vec<Record>) {
+        let host = &mut self.nodes[n];
+        host.node = Node::new(host.config.clone());
+        host.node.stand_aside();
+        host.log.values().cloned().for_each(|record| host.node.restore(record));
+        journal.iter().for_each(|record| host.node.restore(record.clone()));
+        (host.journal, host.down) = (journal, false);
+        self.step(n, Input::Start);
+    }
+
     /// Starts a node again on `log`, which may be an old one.
     pub(crate) fn restart(&mut self, n: usize, log: BTreeMap<u64, Record>) {
         let others: Vec<usize> = (0..self.nodes.len()).collect();

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use quorate_core::cluster;
 use quorate_core::identity::{Identity, verify};
 use quorate_core::node::{Command, Config, Node as Machine};
+use tracing::warn;
 
 use super::data_dir::DataDir;
 use super::{About, Node, NodeCodec, NodeEdge, NodeError};
@@ -105,7 +106,7 @@ impl Node {
         data: DataDir,
         options: Options<N>,
     ) -> Result<(Node, RunningNode), NodeError> {
-        let DataDir { seed, storage, journal, suspect } = data;
+        let DataDir { seed, storage, journal, suspect, old_journal } = data;
         let Options { net, listen, advertise, peers, mut settings, cluster } = options;
         let alone = listen.is_none() && peers.is_empty();
         let (net, listens) = Bound::new(net, listen.as_deref(), !alone).await?;
@@ -119,9 +120,16 @@ impl Node {
         let config = Config { identity, verify, address: address.clone(), suspect };
         let mut machine = Machine::new(config);
         machine.configure_cluster(cluster);
+        if old_journal.is_some() {
+            machine.stand_aside();
+            warn!(
+                "the journal may be an old copy: this node takes no part in its cluster until it was \
+                 removed from it and added again, or its owner trusts the disk"
+            );
+        }
         let setup = Setup {
             machine,
-            edge: NodeEdge::default(),
+            edge: NodeEdge::new(old_journal),
             net,
             codec: NodeCodec,
             identity: tls::Identity::from_seed(&seed)?,
