@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_core::cluster::{
-    self, Asked, Command, Error, Event, Message, Read, Request, Seat, WatchUpdate,
+    self, Asked, Command, Error, Event, Message, Read, Request, Role, Seat, WatchUpdate,
 };
 use quorate_core::log::Timing;
 use quorate_core::registry::{self, Query, Reply};
@@ -154,8 +154,6 @@ pub struct Coordination {
     pub must_lead_at: Vec<SimTime>,
     /// Who may be out of the cluster in the end.
     pub leaves: BTreeSet<usize>,
-    /// Who is, or may have been, a witness.
-    witnesses: BTreeSet<usize>,
     wishes: Vec<Vec<Wish>>,
     founded: bool,
     seated: BTreeSet<usize>,
@@ -179,7 +177,6 @@ impl Coordination {
     #[must_use]
     pub fn with_witness(mut self, node: usize) -> Coordination {
         self.seats[node - 1].1 = Seat::Witness;
-        self.witnesses.insert(node);
         self
     }
 
@@ -198,7 +195,6 @@ impl Coordination {
             quiet: false,
             must_lead_at: Vec::new(),
             leaves: BTreeSet::new(),
-            witnesses: BTreeSet::new(),
             wishes: vec![Vec::new(); nodes],
             founded: false,
             seated: BTreeSet::new(),
@@ -370,8 +366,9 @@ impl Coordination {
     fn learn(&mut self, node: usize, view: &View<'_, Self>) -> Result<(), String> {
         let Some(member) = view.machine(node) else { return Ok(()) };
         let registry = member.cluster.registry();
-        if self.witnesses.contains(&node) {
-            return Ok(()); // what only votes has a registry that only counts
+        // What only votes has a registry that only counts; and who was a witness, until it begins anew.
+        if member.cluster.role() == Role::Witness || member.cluster.log().is_blank() {
+            return Ok(());
         }
         let (mut seen, revision) = (self.seen[node], registry.revision());
         if revision == seen {

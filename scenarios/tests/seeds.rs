@@ -1,7 +1,7 @@
 //! Every scenario over many seeds. `QUORATE_SEEDS=N` runs N of each instead; a failing one is printed
 //! as the one command that replays it.
 
-use quorate_scenarios::{catalogue, find};
+use quorate_scenarios::{Keep, Start, catalogue, find};
 use quorate_sim::Options;
 
 /// Seeds of each scenario in an ordinary `cargo test`; of those of fleets and clusters, which take
@@ -26,6 +26,27 @@ fn run(name: &str) {
     });
     let unreached = report.unreached(scenario.marks);
     assert!(unreached.is_empty(), "no seed of {name} reached {unreached:?}");
+}
+
+/// Seeds that failed once, farther out than an ordinary run goes: a late "not proposed" taken for another
+/// attempt's, a member that forgot what it had acknowledged when it was removed and added again, a former
+/// witness without its data, a lease too short for a slow network.
+#[test]
+fn what_failed_once_holds() {
+    let seeds = [
+        ("cluster", 123),
+        ("cluster", 229),
+        ("cluster_deaf_leader", 118),
+        ("cluster_mute_leader", 118),
+        ("cluster_members", 79),
+        ("cluster_members", 92),
+        ("cluster_members", 133),
+    ];
+    for (name, seed) in seeds {
+        let trial = find(name).expect("a scenario of this name").trial;
+        let replay = trial.replay(&Start::Seed(seed), Keep::Outcome).expect("a seed can be run");
+        assert_eq!(replay.outcome.result, Ok(()), "{name} {seed}");
+    }
 }
 
 macro_rules! scenarios {

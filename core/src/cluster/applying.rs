@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::leading::Asker;
 use super::message::{Error, Event, Record};
-use super::{Cluster, Role, Step};
+use super::{Cluster, Step};
 use crate::log::{self, Ballot, Entry, Members, Payload, Snapshot};
 use crate::machine::Input;
 use crate::registry::{Proposal, Refusal, Registry, Reply};
@@ -116,8 +116,10 @@ impl Cluster {
     /// The state jumps to that of a snapshot.
     pub(super) fn restored(&mut self, step: &mut Step<'_>, snapshot: Snapshot) {
         let Snapshot { at, members, data } = snapshot;
-        let witness = members.witnesses.contains(&step.cx.me) || data.is_empty();
-        let state = if witness {
+        // By what it holds, not by the seat that this node had then: it may have another since, and be
+        // sent the state as of when it was a witness.
+        let blank = data.is_empty();
+        let state = if blank {
             let mut blank = Registry::default();
             if at.index > 0 {
                 blank.pass(at.index);
@@ -175,8 +177,7 @@ impl Cluster {
             return;
         }
         let Some(marked) = self.marked.take() else { return };
-        let witness = self.role() == Role::Witness || self.log.is_blank();
-        let data = if witness { Default::default() } else { marked.encode() };
+        let data = if self.keeps_data() { marked.encode() } else { Default::default() };
         bug!(snapshot_of_a_later_state => return self.feed(step, Input::Command(log::Command::Compact {
             index,
             data: self.registry.encode(),

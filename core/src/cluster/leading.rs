@@ -217,7 +217,8 @@ impl Cluster {
         let serves = self.leading.as_ref().is_some_and(ready);
         // It was elected, and has not begun. What it turns down now it must not take up then, if the message
         // comes again: who asked was told that it never will.
-        if self.leading.is_none() && self.log.leader() == Some(ballot) {
+        let elected = ballot.node == step.cx.me && self.log.leader() == Some(ballot);
+        if self.leading.is_none() && elected {
             self.served.begin(ballot);
         }
         // What another life of this node did under the ballot is not known.

@@ -429,6 +429,12 @@ impl Cluster {
         }
     }
 
+    /// Whether the registry here says what the log came to: not that of a witness, nor of one who was a
+    /// witness and has not begun anew yet.
+    pub(super) fn keeps_data(&self) -> bool {
+        !matches!(self.role(), Role::Outside | Role::Witness) && !self.log.is_blank()
+    }
+
     /// What this node does in its cluster.
     #[must_use]
     pub fn role(&self) -> Role {

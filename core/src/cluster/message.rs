@@ -406,7 +406,8 @@ pub enum Body {
 /// A request on its way to the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Forwarded {
-    /// The asking node's number for it.
+    /// The asking node's number for this attempt: another if it is put to a leader again, unless it does
+    /// no harm twice.
     pub serial: u64,
     /// How much of its time is left.
     pub timeout_ms: u64,
@@ -419,7 +420,8 @@ pub struct Forwarded {
 pub struct Answer {
     /// As given.
     pub serial: u64,
-    /// What it came to; `None` if it certainly was not proposed, and never will be: ask again.
+    /// What it came to; `None` if it certainly was not proposed, and never will be under this number: ask
+    /// again.
     pub result: Option<Result<Reply, Error>>,
 }
 

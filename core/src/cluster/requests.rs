@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use rand_core::Rng;
 
 use super::message::{Answer, Asked, Error, Event, Forwarded, Read, Request};
-use super::{Asker, Cluster, MAX_PENDING, MAX_REQUEST_BYTES, MAX_TIMEOUT_MS, RETRY_MS, Role, Step};
+use super::{Asker, Cluster, MAX_PENDING, MAX_REQUEST_BYTES, MAX_TIMEOUT_MS, RETRY_MS, Step};
 use crate::log::Ballot;
 use crate::machine::{Cx, NodeId, Time, earliest};
 use crate::registry::{Command, Compare, Item, Op, Origin, Refusal, Reply};
@@ -147,9 +147,9 @@ impl Cluster {
             return step.tell(Event::Answer { ticket, result: Err(error) });
         }
         if let Request::Query { query, read: Read::Local } = &request {
-            let result = match self.role() {
-                Role::Witness => Err(Error::WrongSeat(step.cx.me)),
-                _ => self.registry.query(query).map_err(Error::from),
+            let result = match self.keeps_data() {
+                true => self.registry.query(query).map_err(Error::from),
+                false => Err(Error::WrongSeat(step.cx.me)),
             };
             return step.tell(Event::Answer { ticket, result });
         }
@@ -294,7 +294,7 @@ impl Cluster {
     /// An entry under `ballot` was applied: what was asked of an earlier leader and has not come by now
     /// never will, for along a log ballots never fall.
     pub(super) fn superseded(&mut self, step: &mut Step<'_>, ballot: Ballot) {
-        let witness = self.role() == Role::Witness;
+        let blank = !self.keeps_data();
         let earlier = |with: With| matches!(with, With::There(asked) if asked < ballot);
         let revision = self.registry.revision();
         for serial in self.requests.with(|waiting| earlier(waiting.with)) {
@@ -303,8 +303,8 @@ impl Cluster {
                 Some(Request::HandOver { .. }) => {
                     self.resolve(step, serial, Some(Ok(Reply::Done { revision })));
                 }
-                // A witness cannot see what the entries were.
-                Some(Request::Change(_)) if witness => {}
+                // Who keeps no data cannot see what the entries were.
+                Some(Request::Change(_)) if blank => {}
                 _ => {
                     self.counters.retried += 1;
                     self.requests.put_back(serial, None);

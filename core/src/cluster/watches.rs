@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::message::{Event, WatchEnd, WatchUpdate};
-use super::{Cluster, MAX_WATCHES, Role, Step, WINDOW};
+use super::{Cluster, MAX_WATCHES, Step, WINDOW};
 use crate::registry::{Change, Target};
 
 /// The watches of a node's readers.
@@ -57,9 +57,9 @@ impl Cluster {
         target: Target,
         from: Option<u64>,
     ) {
-        let role = self.role();
+        let data = self.keeps_data() && !self.halted && self.aside.is_none();
         let mut tell = |update| step.tell(Event::Watched { watch, update });
-        if matches!(role, Role::Outside | Role::Witness) || self.halted || self.aside.is_some() {
+        if !data {
             return tell(WatchUpdate::Ended(WatchEnd::NoData));
         }
         let watches = &mut self.watches.watches;

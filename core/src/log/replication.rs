@@ -547,10 +547,7 @@ impl Log {
         if offset < total {
             return step.fx.send_now(from, Message::Pull { ballot, at, offset });
         }
-        let Some(Incoming { at, members, mut data }) = self.incoming.take() else { return };
-        if members.witnesses.contains(&step.cx.me) {
-            data.clear(); // so that it is seen to be blank
-        }
+        let Some(Incoming { at, members, data }) = self.incoming.take() else { return };
         let snapshot = Snapshot { at, members, data: data.into() };
         self.keep(step, snapshot.clone());
         self.told = at.index;

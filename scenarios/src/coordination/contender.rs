@@ -125,6 +125,8 @@ pub(super) struct Contender {
 
 /// How long to wait before trying again.
 const RETRY_MS: u64 = 150;
+/// The least time of the lease for a last turn.
+const FINISH_TTL_MS: u64 = 2_500;
 /// How often a holder works.
 const WORK_MS: u64 = 120;
 
@@ -150,9 +152,12 @@ impl Contender {
         }
     }
 
-    /// From now on one more turn at most.
+    /// From now on one more turn at most. Its next lease is long enough to have that turn: where networks and
+    /// disks are slow, the time of a short one is over before the name is granted under it, again and again,
+    /// and who waits with a lower priority waits for ever. No protocol can help that.
     pub(super) fn finish(&mut self) {
         self.finishing = true;
+        self.wish.ttl_ms = self.wish.ttl_ms.max(FINISH_TTL_MS);
         self.wish.hold_ms = self.wish.hold_ms.min(WORK_MS);
         self.end_at = Time::ZERO;
     }

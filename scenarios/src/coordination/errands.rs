@@ -1,7 +1,7 @@
 //! What clients and operators do, put to the machine.
 
 use bytes::Bytes;
-use quorate_core::cluster::{Command, Read, Request, Seat};
+use quorate_core::cluster::{Command, Read, Request};
 use quorate_core::registry::{self, Query};
 use quorate_sim::{HostCx, System};
 
@@ -58,9 +58,6 @@ impl Coordination {
                 self.ask(cx, 0, 1_000, Awaited::Other, Request::HandOver { to });
             }
             Errand::Add { node, seat } => {
-                if seat == Seat::Witness {
-                    self.witnesses.insert(node);
-                }
                 let node = self.id(node);
                 self.ask(cx, 0, 4_000, Awaited::Other, Request::Add { node, seat });
             }

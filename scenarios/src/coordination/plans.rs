@@ -309,7 +309,7 @@ fn cluster_members(seed: u64) -> (Coordination, Plan<Errand>) {
     let (mut cluster, mut plan) = usual(seed, 5, calm(16));
     cluster.seats.truncate(2);
     for node in [3, 4] {
-        let seat = [Seat::Voter, Seat::Learner][rng.below(2) as usize];
+        let seat = [Seat::Voter, Seat::Learner, Seat::Witness][rng.below(3) as usize];
         cluster.leaves.insert(node);
         let when = BEGIN_MS + rng.below(3_000);
         plan = plan.op(at(when), rng.below(3) as usize, Errand::Add { node, seat });

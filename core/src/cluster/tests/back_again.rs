@@ -49,3 +49,24 @@ fn a_former_witness_begins_anew_before_it_takes_another_seat() {
     assert_eq!(net.leader(), 3);
     assert_eq!(net.get(3, "later", Read::Linearizable), Ok(Some(b("v"))));
 }
+
+/// Found by the simulator: the state came as of when this node was a witness, was taken for that of one, and
+/// what had been written by then was lost to it.
+#[test]
+fn a_former_witness_is_given_the_state_as_of_when_it_was_one() {
+    let config = Config { compact_entries: 20, keep_entries: 5, ..Config::default() };
+    let mut net = Net::new(4, config);
+    net.found(3);
+    net.put(0, "early").unwrap();
+    assert!(net.ask(0, 5_000, Request::Add { node: id(3), seat: Seat::Witness }).is_ok());
+    for _ in 0..40 {
+        net.put(1, "k").unwrap();
+    }
+    assert!(net.ask(0, 5_000, Request::Remove { node: id(3) }).is_ok());
+    net.run_ms(500);
+    assert_eq!(net.hosts[3].cluster.id(), None);
+    assert!(net.ask(0, 5_000, Request::Add { node: id(3), seat: Seat::Voter }).is_ok());
+    net.run_ms(1_000);
+    net.assert_equal();
+    assert_eq!(net.get(3, "early", Read::Local), Ok(Some(b("v"))));
+}
