@@ -40,7 +40,8 @@
 //! all that comes before the last snapshot can go.
 //!
 //! The parts: `requests` is what a node does with what it is asked; `leading`, what the leader does with
-//! what everybody is asked; `applying`, what becomes of committed entries; `members`, who takes part.
+//! what everybody is asked; `applying`, what becomes of committed entries; `members`, who takes part;
+//! `aside`, what a node does whose journal may be an old copy: nothing.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -50,6 +51,7 @@ use crate::machine::{Cx, Effects, Input, Machine, NodeId, Time, earliest};
 use crate::registry::Registry;
 
 mod applying;
+mod aside;
 mod guard;
 mod leading;
 mod members;
@@ -62,11 +64,13 @@ mod tests;
 mod watches;
 
 use applying::Due;
+use aside::Aside;
 pub use guard::{Guard, Loss};
 use leading::{Asker, Leading};
 pub use message::{
     Answer, Asked, Body, ClusterId, Command, Counters, Error, Event, Forwarded, Health,
-    MemberStatus, Message, Read, Record, Request, Role, Seat, Status, WatchEnd, WatchUpdate,
+    MemberStatus, Message, Read, Record, Request, Role, Seat, Standing, Status, WatchEnd,
+    WatchUpdate,
 };
 use requests::Requests;
 use served::Served;
@@ -139,6 +143,8 @@ pub struct Cluster {
     left: Option<(ClusterId, u64)>,
     /// The state cannot be read: no part is taken.
     halted: bool,
+    /// The journal may be an old copy: no part is taken.
+    aside: Option<Aside>,
     log: Log,
     registry: Registry,
     /// Who takes part, as committed, and since when.
@@ -200,6 +206,7 @@ impl Cluster {
             since: 0,
             left: None,
             halted: false,
+            aside: None,
             log: Log::new(config.timing, config.priority),
             registry: Registry::default(),
             members: (0, Members::default()),
@@ -257,6 +264,8 @@ impl Cluster {
             Command::Watch { watch, target, from } => self.watch(step, watch, target, from),
             Command::Taken { watch, count } => self.watches.taken(watch, count),
             Command::Unwatch(watch) => self.watches.end(watch),
+            // It does already.
+            Command::TakePart => {}
         }
     }
 
@@ -405,6 +414,7 @@ impl Machine for Cluster {
         let (bus, answers, forwards) = Default::default();
         let mut step = Step { cx, fx, bus, answers, forwards, unsettled: false };
         match input {
+            input if self.aside.is_some() => self.reach_aside(&mut step, input),
             Input::Start => self.start(&mut step),
             Input::Command(command) => self.command(&mut step, command),
             Input::Link { peer, up } => self.linked(&mut step, peer, up),
@@ -418,6 +428,9 @@ impl Machine for Cluster {
     fn deadline(&self) -> Option<Time> {
         if self.halted || !self.started {
             return None;
+        }
+        if self.aside.is_some() {
+            return self.hello_at;
         }
         let log = self.id.and_then(|_| self.log.deadline());
         let leading = self.leading.as_ref().and_then(|leading| leading.beat_at(&self.registry));

@@ -175,7 +175,7 @@ impl Decoder {
             }
         }
         // Every id is in cell 0, ρ(0) = 1: the difference is complete once that cell is empty.
-        if cells.first() != Some(&Cell::default()) {
+        if cells.first() != Some(&Cell::default()) && !bug!(half_decoded_is_enough) {
             return None;
         }
         difference.theirs.sort_unstable();

@@ -89,7 +89,7 @@ pub const MAX_SNAPSHOT: u64 = 1 << 32;
 pub const DRIFT_PERCENT: u64 = 5;
 
 /// How long things take, in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     /// A leader says that it is there this often.
     pub heartbeat_us: u64,
@@ -239,7 +239,7 @@ impl Event {
 }
 
 /// What a node is at the moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Role {
     Following,
     Asking(Asking),
@@ -248,7 +248,7 @@ enum Role {
 }
 
 /// One node's part in the log. See the [module](self).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Log {
     timing: Timing,
     /// Higher campaigns earlier.
@@ -284,14 +284,14 @@ pub struct Log {
 }
 
 /// A voter that has answered a leader refuses all candidates for an election timeout.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Bound {
     /// Whom it answered; `None` if it has forgotten, in a restart.
     leader: Option<Ballot>,
     since: Time,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Incoming {
     at: Position,
     members: Members,

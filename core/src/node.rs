@@ -233,6 +233,11 @@ impl Node {
         self.cluster = Cluster::new(config);
     }
 
+    /// Takes no part in its cluster, because the journal may be an old copy; after it was set up.
+    pub fn stand_aside(&mut self) {
+        self.cluster.stand_aside();
+    }
+
     /// Its part in a cluster, if it is in one.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {

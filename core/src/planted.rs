@@ -114,6 +114,7 @@ mod list {
         session_never_expires in sync: "a sync session that nobody answers stays open"
         equal_if_as_many_chains in sync: "two nodes count as equal when they hold as many chains"
         last_entry_not_sent in sync: "a range is sent without its last entry"
+        half_decoded_is_enough in sync: "what could be decoded of the cells is taken for the whole difference"
         backoff_without_bound in sync: "a peer with which sync fails is tried at ever longer intervals"
         stalled_transfer_kept in transfer: "pages that were never acknowledged hold the window for ever"
         window_ignored in transfer: "pages are sent as fast as they can be read, without waiting for acknowledgements"

@@ -10,9 +10,9 @@ use quorate_core::machine::NodeId;
 use quorate_runtime_tokio::journal::{Directory, Journal};
 use quorate_runtime_tokio::node::cluster::{
     Cluster, ClusterError, ClusterWatch, Compare, Error, Given, Happened, List, Op, Read, Refusal,
-    Relation, Role, Seat, Subject, Target, Txn, WatchUpdate,
+    Relation, Role, Seat, Standing, Subject, Target, Txn, WatchUpdate,
 };
-use quorate_runtime_tokio::node::data_dir::{DataDir, JOURNAL_DIR};
+use quorate_runtime_tokio::node::data_dir::{DataDir, JOURNAL_DIR, trust_log};
 use quorate_runtime_tokio::node::leadership::{Campaign, Loss};
 use quorate_runtime_tokio::node::lifecycle::{Application, Result as HookResult, Timeouts};
 use quorate_runtime_tokio::node::{Node, Options, RunningNode};
@@ -309,6 +309,78 @@ async fn after_a_restart_of_all_nothing_is_lost_and_tokens_go_on() {
         let epoch = member.cluster().status().await.unwrap().ballot.number;
         assert!(epoch > 1, "a new leader, and a new epoch");
     }
+}
+
+/// Makes the directory `to` what `from` is, file by file, as a backup program does.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let beside = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy(&path, &beside),
+            false => drop(std::fs::copy(&path, &beside).unwrap()),
+        }
+    }
+}
+
+/// Waits until that is why a node takes no part, or until it does.
+async fn stands_aside(member: &Member, awaited: Option<Standing>) {
+    hung(async {
+        while member.cluster().status().await.unwrap().stands_aside != awaited {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restored_voter_stands_aside_until_it_is_removed_and_added_again() {
+    let mut members = cluster(3).await;
+    let backup = tempfile::tempdir().unwrap();
+    members[2].stop().await;
+    copy(members[2].dir.path(), backup.path());
+    members[2].restart().await;
+    hung(members[2].cluster().put("k", "forgotten", Given::default())).await.unwrap();
+    members[2].stop().await;
+    std::fs::remove_dir_all(members[2].dir.path()).unwrap();
+    copy(backup.path(), members[2].dir.path());
+
+    members[2].restart().await;
+    stands_aside(&members[2], Some(Standing::Member)).await;
+    let aside = members[2].cluster();
+    for answer in [
+        hung(aside.put("k", "old", Given::default())).await.map(drop),
+        hung(aside.get("k", Read::Local)).await.map(drop),
+        hung(aside.init()).await.map(drop),
+    ] {
+        assert!(matches!(answer, Err(ClusterError::Refused(Error::OldCopy))), "{answer:?}");
+    }
+    let (one, id) = (members[0].cluster(), members[2].id());
+    hung(one.put("k", "kept", Given::default())).await.unwrap();
+    let status = aside.status().await.unwrap();
+    assert_eq!((status.applied, status.leader), (0, None), "it neither votes nor follows");
+
+    // That the stores are found equal says nothing of the journal.
+    hung(members[2].node.writable()).await.unwrap();
+    members[2].stop().await;
+    trust_log(members[2].dir.path()).unwrap();
+    members[2].restart().await;
+    stands_aside(&members[2], Some(Standing::Member)).await;
+
+    hung(one.remove(id)).await.unwrap();
+    stands_aside(&members[2], Some(Standing::Removed)).await;
+    hung(one.add(id, Seat::Voter)).await.unwrap();
+    stands_aside(&members[2], None).await;
+    let get = members[2].cluster();
+    let (_, item) = hung(get.get("k", Read::Linearizable)).await.unwrap();
+    assert_eq!(item.unwrap().value, "kept");
+    members[2].stop().await;
+    members[2].restart().await;
+    assert_eq!(members[2].cluster().status().await.unwrap().stands_aside, None);
+    // It votes: the cluster goes on with it and one other.
+    members[1].stop().await;
+    hung(members[2].cluster().put("k", "new", Given::default())).await.unwrap();
 }
 
 /// Starts a node whose journal has short segments, and whose snapshots are frequent.

@@ -344,3 +344,28 @@ fn what_needs_a_cluster_says_so() {
     let done = place.run_with(&["shell"], script);
     assert_eq!((done.code, done.out.contains('w')), (3, true), "{done:?}");
 }
+
+#[test]
+fn a_copied_directory_stands_aside_and_says_what_to_do() {
+    let mut place = Place::up();
+    place.run(&["cluster", "init"]).ok();
+    place.put("k", "1");
+    assert_eq!(place.terminate(), 0);
+    let mut copy = place.copy();
+    copy.start();
+    assert_eq!(copy.json(&["cluster", "status"])["role"], "aside");
+    let refusal = copy.refusal(&["reg", "put", "k", "2"], 4);
+    assert!(refusal.to_string().contains("old_copy"), "{refusal}");
+    let doctor = copy.run(&["doctor"]);
+    assert!(doctor.code == 1 && doctor.out.contains("cluster remove"), "{doctor:?}");
+    // It is not forgotten in the next start.
+    assert_eq!(copy.terminate(), 0);
+    copy.start();
+    let said = copy.run(&["reg", "get", "k"]).refused(4);
+    assert!(said.contains("cluster remove") && said.contains("--trust-disk"), "{said}");
+    copy.run(&["doctor", "--trust-disk"]).ok();
+    copy.put("k", "2");
+    assert_eq!(copy.terminate(), 0);
+    copy.start();
+    copy.put("k", "3");
+}

@@ -23,7 +23,7 @@ async fn node(seed: u8, options: Options) -> (Node, RunningNode) {
 fn data(seed: u8) -> DataDir {
     let storage = Storage::with_backend(redb::backends::InMemoryBackend::new()).unwrap();
     let journal = Journal::with_disk(Memory::default()).unwrap();
-    DataDir { seed: [seed; 32], storage, journal, suspect: false }
+    DataDir { seed: [seed; 32], storage, journal, suspect: false, old_journal: None }
 }
 
 fn put(key: &'static str, value: &'static str) -> Change {

@@ -561,7 +561,7 @@ impl System for Coordination {
                 Event::Joined(_) => cx.mark("joined"),
                 Event::Left(_) => cx.mark("left"),
                 Event::Halted(error) => cx.fail(format!("a snapshot cannot be read: {error}")),
-                Event::LeaderChanged(_) | Event::HealthChanged(_) => {}
+                Event::LeaderChanged(_) | Event::HealthChanged(_) | Event::TakesPart => {}
             },
         }
     }

@@ -36,6 +36,15 @@ pub enum Lie {
     Forge,
     /// Two entries for one place, the second told once everybody has the first.
     Retell,
+    /// Two stories of so many entries from one place on, each told to half of the nodes.
+    Stories(u64),
+    /// No lie: the entry at `seq` of the chains of so many members that have no node of their own.
+    Chorus {
+        /// How many.
+        voices: u8,
+        /// At which place.
+        seq: u64,
+    },
 }
 
 /// Where the chain ends that a liar adds to, and what time it is there.
@@ -93,8 +102,9 @@ impl Pen<'_> {
             others.iter().flat_map(each).collect()
         };
         match lie {
-            Lie::Equivocate => {
-                let stories = [self.run(2, "left"), self.run(2, "right")];
+            Lie::Equivocate | Lie::Stories(_) => {
+                let count = if let Lie::Stories(count) = lie { count } else { 2 };
+                let stories = [self.run(count, "left"), self.run(count, "right")];
                 let tell = |(n, to): (usize, &NodeId)| (*to, news(&stories[n % 2]));
                 others.iter().enumerate().map(tell).collect()
             }
@@ -137,6 +147,11 @@ impl Pen<'_> {
                 let tell = |(n, to): (usize, &NodeId)| (*to, runs[n % 2].clone());
                 others.iter().enumerate().map(tell).collect()
             }
+            Lie::Chorus { voices, seq } => {
+                let sung: Vec<Entry> =
+                    (0..voices).map(|voice| self.sung(&self::voice(voice), seq)).collect();
+                everyone(sung.chunks(50).map(news).collect())
+            }
             Lie::Forge => {
                 let author = *others.last().expect("a liar is not alone");
                 let forged = in_the_name_of(author, &self.run(1, "forged")[0]);
@@ -147,6 +162,14 @@ impl Pen<'_> {
                 everyone(stories.iter().map(|story| news(story)).collect())
             }
         }
+    }
+
+    /// The entry at `seq` of a chain that is the same whoever writes it down.
+    fn sung(&self, identity: &Identity, seq: u64) -> Entry {
+        let place =
+            Place { height: 0, hash: Hash::ZERO, hlc: Hlc(0), wall: WallTime(1), ..self.place };
+        let mut chain = Pen { identity, place }.run(seq, "sung");
+        chain.pop().expect("places are counted from 1")
     }
 
     /// Entries from far ahead of every clock.
@@ -183,6 +206,13 @@ impl Pen<'_> {
         }
         run
     }
+}
+
+/// A member that has no node.
+pub(crate) fn voice(number: u8) -> Identity {
+    let mut seed = [0xcc; 32];
+    seed[0] = number;
+    Identity::from_seed(seed)
 }
 
 /// The entry with a signature that is none.

@@ -63,6 +63,8 @@ pub struct Expect {
     pub cut: BTreeSet<usize>,
     /// This author must be proven to have forked, everywhere.
     pub forked: Option<usize>,
+    /// From this time on, or, if there is none, in the end.
+    pub forked_by: Option<SimTime>,
     /// Entries may still be parked in the end.
     pub parked: bool,
 }
@@ -607,6 +609,10 @@ impl System for Mesh {
         if self.prompt.due(node, view.now()) {
             let honest = self.honest(view);
             self.prompt.check(node, &honest, view)?;
+            let store = view.machine(node).and_then(|actor| actor.node.store());
+            if self.expect.forked_by.is_some_and(|by| by <= view.now()) && honest.contains(&node) {
+                store.map_or(Ok(()), |store| self.check_forked(node, store))?;
+            }
         }
         let (Some(actor), Some(link)) = (view.machine(node), self.last[node]) else {
             return Ok(());

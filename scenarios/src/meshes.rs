@@ -5,10 +5,10 @@ use quorate_core::store::Change;
 use quorate_sim::{Action, Fault, Kind, Plan, Ratio, Rng, SimTime, Topology, ms, secs};
 
 use crate::catalogue::{Named, scenarios};
-use crate::lies::Lie;
+use crate::lies::{Lie, voice as voice_of};
 use crate::mesh::{Expect, Mesh, Op};
 
-pub(crate) static SCENARIOS: [Named; 29] = scenarios! { "mesh", Mesh;
+pub(crate) static SCENARIOS: [Named; 31] = scenarios! { "mesh", Mesh;
     swarm "everything at once, whatever the seed draws" ["acknowledged", "sync failed", "peer suspected"];
     offline_write "a write while another node is away" ["acknowledged", "in sync"];
     chain "A, B, C in a line: A and C never meet" ["acknowledged", "in sync"];
@@ -37,6 +37,8 @@ pub(crate) static SCENARIOS: [Named; 29] = scenarios! { "mesh", Mesh;
     forgery "entries in another's name, and runs with an entry exchanged" ["lied", "entry refused", "in sync"];
     told_twice "an author tells everybody another story once all have the first" ["lied", "fork proven", "chain cut"];
     unresponsive "a node answers pings and nothing else for twenty minutes" ["sync failed", "in sync"];
+    many_chains "more authors than are told one by one, on both sides of a partition" ["acknowledged", "in sync"];
+    two_histories "long stories of one author on two sides of a partition" ["lied", "fork proven", "chain cut"];
     two_removals "two remove a member at once, at two places of its chain" ["chain cut", "members changed"];
 };
 
@@ -536,6 +538,60 @@ fn unresponsive(seed: u64) -> (Mesh, Plan<Op>) {
         let node = rng.below(3) as usize;
         plan = plan.op(at(10 + rng.below(900)), node, put(&format!("k{}", n % 8), "meanwhile"));
     }
+    (mesh, plan)
+}
+
+/// Frontiers of more chains than are told whole are coded in cells; more that differ than one batch of
+/// cells tells.
+fn many_chains(seed: u64) -> (Mesh, Plan<Op>) {
+    const VOICES: u8 = 60;
+    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(20)));
+    mesh.ops = 20;
+    let mut rng = Rng::stream(seed, "many chains", 0);
+    for voices in (0..VOICES).collect::<Vec<u8>>().chunks(20) {
+        let invite = |voice: &u8| Change::Invite { node: voice_of(*voice).id() };
+        plan = plan.op(at(2), 0, Op::Write(voices.iter().map(invite).collect()));
+    }
+    let (left, right) = if seed.is_multiple_of(2) { (0..1, 1..4) } else { (0..2, 2..4) };
+    let sides: [Vec<usize>; 2] = [left.collect(), right.collect()];
+    plan = plan.fault(at(7), Fault::split(&sides[0], &sides[1]).lasting(secs(6)));
+    let sung = |voices: u64, seq| Op::Lie(Lie::Chorus { voices: voices as u8, seq });
+    plan =
+        plan.op(at(4), 0, sung(VOICES.into(), 1)).op(SimTime::ms(4_500), 1, sung(VOICES.into(), 1));
+    let mut voices = u64::from(VOICES);
+    for seq in 2..5 {
+        // Somebody hears it at once, or nobody ever does: who tells it does not keep it.
+        let node = if sides[0].len() == 1 { 1 + rng.below(3) } else { rng.below(4) } as usize;
+        let when = 8_000 + 1_000 * seq + rng.below(500);
+        // Nobody sings a place whose predecessor nobody has.
+        voices = voices.min(20 + rng.below(VOICES.into()));
+        plan = plan.op(SimTime::ms(when), node, sung(voices, seq));
+    }
+    (mesh, plan)
+}
+
+/// An author tells long stories to each side of a partition, hears nothing of what comes of them, and is
+/// gone once they have arrived: what it has on the way dies with it, and a story that nobody heard
+/// makes no fork. When the sides meet, nobody says anything new: only sync can tell that they differ,
+/// and a hunt where.
+fn two_histories(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(90)));
+    mesh.ops = 0;
+    let mut rng = Rng::stream(seed, "two histories", 0);
+    let liar = 1 + rng.below(3) as usize;
+    mesh.liars.insert(liar);
+    mesh.expect.cut.insert(liar);
+    mesh.expect.forked = Some(liar);
+    mesh.expect.forked_by = Some(at(85));
+    // Every second one of the others is told the same.
+    let others: Vec<usize> = (0..4).filter(|node| *node != liar).collect();
+    let sides = [vec![others[0], others[2]], vec![others[1]]];
+    plan = plan
+        .op(at(4), liar, Op::Import(1 + rng.below(60) as u32))
+        .fault(at(8), Fault::split(&sides[0], &sides[1]).lasting(secs(8)))
+        .op(SimTime::ms(9_990), liar, Op::Deaf(true))
+        .op(at(10), liar, Op::Lie(Lie::Stories(2 + rng.below(40))))
+        .fault(SimTime::ms(10_400), Fault::crash(liar));
     (mesh, plan)
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn simpler(op: &Op) -> Vec<Op> {
         Op::Lie(Lie::Orphans(count)) => lies(*count, Lie::Orphans),
         Op::Lie(Lie::Future(count)) => lies(*count, Lie::Future),
         Op::Lie(Lie::Strangers(count)) => lies(*count, Lie::Strangers),
+        Op::Lie(Lie::Stories(count)) => lies(*count, Lie::Stories),
         Op::Invite(_) | Op::Remove(_) | Op::Lie(_) | Op::Watch | Op::Deaf(_) => Vec::new(),
     }
 }

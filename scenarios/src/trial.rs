@@ -73,6 +73,17 @@ pub struct Smaller {
     pub minimal: bool,
 }
 
+/// A budget spent both ways, and what failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// How far each came.
+    pub comparison: guided::Comparison<String>,
+    /// The first failure of plain seeds, as a capsule's text.
+    pub plain: Option<String>,
+    /// The first failure of the guided search, likewise.
+    pub guided: Option<String>,
+}
+
 /// Why there is nothing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -144,13 +155,15 @@ pub trait Trial: Sync {
         told: &mut dyn FnMut(Progress),
     ) -> Result<Smaller, Refused>;
 
-    /// Spends the same number of steps on plain seeds and on forks, see [`guided::compare`].
+    /// Spends the same number of steps on plain seeds and on forks, see [`guided::compare`]. The first
+    /// failure of each is also a capsule of `name`.
     fn compare(
         &self,
+        name: &str,
         seed: u64,
         options: guided::Options,
         told: &mut dyn FnMut(&guided::Progress),
-    ) -> guided::Comparison<String>;
+    ) -> Compared;
 }
 
 impl<C: Scenario<System: System<Op: Send + Sync> + 'static>> Trial for C {
@@ -210,11 +223,18 @@ impl<C: Scenario<System: System<Op: Send + Sync> + 'static>> Trial for C {
 
     fn compare(
         &self,
+        name: &str,
         seed: u64,
         options: guided::Options,
         told: &mut dyn FnMut(&guided::Progress),
-    ) -> guided::Comparison<String> {
-        guided::compare(self, seed, options, told).told()
+    ) -> Compared {
+        let compared = guided::compare(self, seed, options, told);
+        let capsule = |searched: &guided::Searched<<C::System as System>::Op>| {
+            let found = searched.failures.first()?;
+            found.capsule(self, name, origin()).map(|capsule| capsule.to_string())
+        };
+        let (plain, guided) = (capsule(&compared.plain), capsule(&compared.guided));
+        Compared { comparison: compared.told(), plain, guided }
     }
 }
 

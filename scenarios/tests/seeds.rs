@@ -65,7 +65,7 @@ scenarios! {
     swarm offline_write chain halves crash_in_sync lost_pushes lost_pages split_brain everybody
     long_absence delete_in_partition skewed_clocks equivocation old_copy bit_rot flood
     removed_author broken_signature invitations joining purge deep_rot cite_nothing wiped strangers
-    forgery told_twice unresponsive two_removals
+    forgery told_twice unresponsive many_chains two_histories two_removals
 
     voters leader_cut quorum_loss constrained chained deaf_leader mute_leader flapping_link
     a_fifth_lost crashes all_restart slow_disk stalled_disk hung_leader transfers witness far_behind

@@ -14,7 +14,8 @@
 //! at 2.010000s {"Op":{"node":0,"op":null}}
 //! ```
 //!
-//! Each line is a word and a value in JSON; `at` lines have a time before it. The order of the
+//! Each line is a word and a value in JSON; `at` lines have a time before it. A run that a search
+//! forked ([`guided`](crate::explore::guided)) has a `fork` line for each place. The order of the
 //! other lines does not matter, none may be missing, and lines that are empty or begin with `#` are
 //! passed over. A capsule comes from somebody else: its size is bounded and it is checked against
 //! its system before it is run.
@@ -37,7 +38,7 @@ use crate::fingerprint::Fingerprint;
 use crate::many::Scenario;
 use crate::network::NetworkConditions;
 use crate::run::{Failure, Outcome, Sim};
-use crate::schedule::{Action, Conditions, Run, Schedule};
+use crate::schedule::{Action, Conditions, Fork, Run, Schedule};
 use crate::system::System;
 
 /// The version of the format that is written and read here.
@@ -52,6 +53,8 @@ pub const ELEMENTS_MAX: usize = 100_000;
 const TITLE: &str = "quorate capsule";
 /// What the lines of the network's conditions begin with.
 const NETWORK: &str = "network.";
+/// What the line of a fork begins with.
+const FORK: &str = "fork ";
 
 /// Which code ran.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -237,6 +240,9 @@ impl<O: Serialize> fmt::Display for Capsule<O> {
         for (at, action) in &run.schedule {
             writeln!(f, "at {at} {}", action.json())?;
         }
+        for fork in &run.forks {
+            writeln!(f, "{FORK}{}", fork.json())?;
+        }
         Ok(())
     }
 }
@@ -325,10 +331,11 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// Everything but the schedule, which goes to `schedule`.
+    /// Everything but the schedule and the forks, which go to `schedule` and `forks`.
     fn read<O: DeserializeOwned>(
         text: &'a str,
         schedule: &mut Schedule<O>,
+        forks: &mut Vec<Fork<O>>,
     ) -> Result<Lines<'a>, ParseError> {
         let mut lines = Lines { found: BTreeMap::new(), last: 1 };
         let mut titled = false;
@@ -353,6 +360,13 @@ impl<'a> Lines<'a> {
                     return Err(wrong(lines.last, Problem::TooManyElements));
                 }
                 schedule.push(lines.element(element)?);
+            } else if let Some(fork) = line.strip_prefix(FORK) {
+                let added: usize = forks.iter().map(|fork| 1 + fork.added.len()).sum();
+                if added >= ELEMENTS_MAX {
+                    return Err(wrong(lines.last, Problem::TooManyElements));
+                }
+                let fork = serde_json::from_str(fork).map_err(|error| error.to_string());
+                forks.push(fork.map_err(|why| wrong(lines.last, Problem::Value(why)))?);
             } else {
                 let split = line.split_once(' ');
                 let (key, value) = split.ok_or_else(|| wrong(lines.last, Problem::NoValue))?;
@@ -415,7 +429,8 @@ impl<O: DeserializeOwned> FromStr for Capsule<O> {
             return Err(ParseError { line: 1, problem: Problem::TooLong });
         }
         let mut schedule: Schedule<O> = Vec::new();
-        let mut lines = Lines::read(text, &mut schedule)?;
+        let mut forks: Vec<Fork<O>> = Vec::new();
+        let mut lines = Lines::read(text, &mut schedule, &mut forks)?;
         schedule.sort_by_key(|(at, _)| *at);
         let time = |text: String| text.parse::<SimTime>();
         let hash = |text: String| {
@@ -450,6 +465,7 @@ impl<O: DeserializeOwned> FromStr for Capsule<O> {
                 heal_clocks: lines.take("heal_clocks")?,
                 steps_max: lines.take("steps_max")?,
                 absent: lines.take("absent")?,
+                forks,
             },
         };
         match lines.found.first_key_value() {

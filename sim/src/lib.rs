@@ -119,7 +119,7 @@ pub use network::NetworkConditions;
 pub use prng::{Ratio, Rng, Span};
 pub use recording::{About, States};
 pub use run::{Failure, FailureKind, Outcome, Sim};
-pub use schedule::{Action, Conditions, Fault, Run, Schedule, Shape, Topology, When};
+pub use schedule::{Action, Conditions, Fault, Fork, Run, Schedule, Shape, Topology, When};
 pub use shrink::{Shrunk, shrink};
 pub use swarm::{Kind, Plan, Swarm, Timed};
 pub use system::{Command, Event, HostCx, Message, Record, System, View};

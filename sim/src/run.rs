@@ -31,7 +31,7 @@ use crate::many::quiet;
 use crate::network::Arrival;
 use crate::queue::Due;
 use crate::recording::{About, States};
-use crate::schedule::{Action, Run};
+use crate::schedule::{Action, Fork, Run};
 use crate::system::{Event, HostCx, Message, System, View};
 use crate::trace::{TraceEvent, What, Who};
 use crate::world::{Effect, FIRST_START_US, Held, World};
@@ -131,6 +131,9 @@ pub struct Sim<S: System> {
     pub(crate) holding: BTreeSet<u32>,
     pub(crate) last_action: u64,
     pub(crate) done: bool,
+    /// How many of the run's forks were taken, and at which step the next one is.
+    forks_taken: usize,
+    next_fork: u64,
 }
 
 impl<S: System> fmt::Debug for Sim<S> {
@@ -165,8 +168,22 @@ impl<S: System> Sim<S> {
         }
         world.queue.push(run.active.0, Due::Heal);
         let last_action = run.schedule.iter().map(|(at, _)| at.0).max().unwrap_or(0);
+        let next_fork = run.forks.first().map_or(u64::MAX, |fork| fork.step);
         let (run, holding) = (Arc::new(run), BTreeSet::new());
-        Sim { system, world, run, holding, last_action, done: false }
+        let (done, forks_taken) = (false, 0);
+        Sim { system, world, run, holding, last_action, done, forks_taken, next_fork }
+    }
+
+    /// Takes the fork that is due.
+    #[cold]
+    fn fork(&mut self) {
+        let run = Arc::clone(&self.run);
+        if let Some(Fork { reseed, added, .. }) = run.forks.get(self.forks_taken) {
+            self.reseed(*reseed);
+            added.iter().for_each(|(at, action)| self.add(*at, action.clone()));
+        }
+        self.forks_taken += 1;
+        self.next_fork = run.forks.get(self.forks_taken).map_or(u64::MAX, |fork| fork.step);
     }
 
     /// From now on what [`System::describe`] says is kept after every step, for
@@ -295,6 +312,9 @@ impl<S: System> Sim<S> {
     /// Does the next thing that is due by `until`; whether there was one.
     #[inline]
     fn next(&mut self, until: u64) -> bool {
+        if self.world.steps >= self.next_fork {
+            self.fork();
+        }
         let Some((at, due)) = self.world.queue.pop(until) else { return false };
         self.world.now = at;
         self.world.acting = None;

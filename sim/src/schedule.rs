@@ -334,6 +334,17 @@ impl Topology {
 /// A schedule: actions with their times, in the order of the times.
 pub type Schedule<O> = Vec<(SimTime, Action<O>)>;
 
+/// Where a run is given another future: what a search that forks runs has found is a run with some.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fork<O> {
+    /// Once the machines have made so many steps.
+    pub step: u64,
+    /// What all small things are drawn from since.
+    pub reseed: u64,
+    /// What is added to the schedule.
+    pub added: Schedule<O>,
+}
+
 /// Everything that one run does: what shrinking takes elements out of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Run<O> {
@@ -360,6 +371,8 @@ pub struct Run<O> {
     pub steps_max: u64,
     /// Nodes that never start, see [`System::leave_out`](crate::System::leave_out).
     pub absent: BTreeSet<usize>,
+    /// In the order of their steps; none for what a seed draws.
+    pub forks: Vec<Fork<O>>,
 }
 
 impl<O> Run<O> {
@@ -375,7 +388,11 @@ impl<O> Run<O> {
             }
             Err(format!("{what:?} speaks of node {node}, and there are {nodes}, from 0"))
         };
-        for (at, action) in &self.schedule {
+        if !self.forks.is_sorted_by(|a, b| a.step < b.step) {
+            return Err("the steps of its forks are out of order".to_owned());
+        }
+        let added = self.forks.iter().flat_map(|fork| &fork.added);
+        for (at, action) in self.schedule.iter().chain(added) {
             match action {
                 Action::Op { node, .. } => there(*node, &format_args!("the operation at {at}"))?,
                 Action::Fault(fault) => {

@@ -179,6 +179,7 @@ where
             self.pass(edits::nodes);
             self.pass(|_, run| edits::conditions(run));
             self.pass(|_, run| edits::kinds(run));
+            self.pass(|_, run| edits::forks(run));
             let mut size = self.best.run.schedule.len().div_ceil(2);
             while size > 0 {
                 self.pass(|_, run| edits::chunks(run, size));

@@ -381,6 +381,7 @@ impl<O: Clone> Plan<O> {
             heal_clocks: self.heal_clocks,
             steps_max: self.steps_max,
             absent: BTreeSet::new(),
+            forks: Vec::new(),
         }
     }
 }

@@ -25,6 +25,11 @@ impl Cluster {
     pub(super) fn start(&mut self, step: &mut Step<'_>) {
         (self.started, self.me) = (true, step.cx.me);
         self.requests.start(step.cx);
+        self.begin(step);
+    }
+
+    /// Begins to take part in the cluster that the journal tells of, if it does.
+    pub(super) fn begin(&mut self, step: &mut Step<'_>) {
         if self.id.is_some() {
             self.feed(step, Input::Start);
             self.hello_at = Some(step.cx.now.after_ms(HELLO_MS));
@@ -46,7 +51,7 @@ impl Cluster {
     }
 
     /// Is a member from here on.
-    fn join(&mut self, step: &mut Step<'_>, cluster: ClusterId, since: u64) {
+    pub(super) fn join(&mut self, step: &mut Step<'_>, cluster: ClusterId, since: u64) {
         step.fx.persist(Record::Joined { cluster, since });
         (self.id, self.since) = (Some(cluster), since);
         self.hello_at = Some(step.cx.now.after_ms(HELLO_MS));
@@ -55,7 +60,7 @@ impl Cluster {
     }
 
     /// Is none from here on.
-    fn leave(&mut self, step: &mut Step<'_>, at: u64) {
+    pub(super) fn leave(&mut self, step: &mut Step<'_>, at: u64) {
         let Some(cluster) = self.id else { return };
         // What was asked for and what is to be told still goes out.
         self.send_batches(step);
@@ -178,13 +183,17 @@ impl Cluster {
         }
     }
 
+    /// It may have been removed while it was away.
+    pub(super) fn greet(&self, step: &mut Step<'_>, peer: NodeId) {
+        if let Some(cluster) = self.id {
+            step.fx.send(peer, Message { cluster, body: Body::Hello });
+        }
+    }
+
     pub(super) fn linked(&mut self, step: &mut Step<'_>, peer: NodeId, up: bool) {
         if up {
             self.links.insert(peer);
-            // It may have been removed while it was away.
-            if let Some(cluster) = self.id {
-                step.fx.send(peer, Message { cluster, body: Body::Hello });
-            }
+            self.greet(step, peer);
         } else {
             self.links.remove(&peer);
             self.asked_in_vain(peer);

@@ -55,6 +55,9 @@ pub enum Command {
     },
     /// Ends a watch.
     Unwatch(u64),
+    /// Takes part although the journal may be an old copy: nothing newer exists. Told by
+    /// [`Event::TakesPart`].
+    TakePart,
 }
 
 /// A request, and how long it may take.
@@ -183,6 +186,8 @@ pub enum Error {
         /// So many.
         entries: u64,
     },
+    /// This node's journal may be an old copy: it takes no part.
+    OldCopy,
 }
 
 impl From<Refusal> for Error {
@@ -229,6 +234,12 @@ impl fmt::Display for Error {
             Error::LastVoter => f.write_str("it is the last voter that keeps the data"),
             Error::TooManyMembers => f.write_str("a cluster has at most 64 members"),
             Error::Behind { entries } => write!(f, "it still lacks {entries} entries"),
+            Error::OldCopy => f.write_str(
+                "this node's directory is a copy or an old backup, so it may have forgotten what it \
+                 promised to its cluster, and takes no part: while it runs, let a member remove it \
+                 from the cluster, and add it again; or, if nothing newer exists, accept the \
+                 directory with `doctor --trust-disk`",
+            ),
         }
     }
 }
@@ -267,6 +278,8 @@ pub enum Event {
     /// The state that came from the leader, or from the disk, is of a version that this one does not
     /// know: the node takes no part until it is started again with one that does.
     Halted(SnapshotError),
+    /// This node, which stood aside because its journal might be an old copy, takes part from now on.
+    TakesPart,
     /// What this node keeps of the cluster begins anew with the last record of which
     /// [`Record::begins`] is true: the host may drop the records before it.
     Covered,
@@ -286,7 +299,11 @@ impl Event {
             | Event::Stopped(_)
             | Event::LeaderChanged(_)
             | Event::HealthChanged(_) => true,
-            Event::Joined(_) | Event::Left(_) | Event::Halted(_) | Event::Covered => false,
+            Event::Joined(_)
+            | Event::Left(_)
+            | Event::Halted(_)
+            | Event::TakesPart
+            | Event::Covered => false,
         }
     }
 }
@@ -442,6 +459,8 @@ impl Record {
 pub struct Status {
     /// Which cluster; none if the node is in none, and then the rest means nothing.
     pub cluster: Option<ClusterId>,
+    /// If the journal may be an old copy: the node takes no part, and what is said here is as old.
+    pub stands_aside: Option<Standing>,
     /// What this node does in it.
     pub role: Role,
     /// Who leads, as far as it knows.
@@ -478,6 +497,17 @@ pub struct Status {
     pub pending: usize,
     /// What it has counted since its start.
     pub counters: Counters,
+}
+
+/// Where a node stands that takes no part because its journal may be an old copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// No leader has been heard that takes it for a member.
+    Unheard,
+    /// A leader takes it for a member: it is to be removed, and added again.
+    Member,
+    /// It was removed since: it is to be added again.
+    Removed,
 }
 
 /// What a node has counted since its start.

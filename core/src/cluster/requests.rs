@@ -170,6 +170,9 @@ impl Cluster {
         if self.halted {
             return Err(Error::Halted);
         }
+        if self.aside.is_some() {
+            return Err(Error::OldCopy);
+        }
         if self.id.is_none() {
             return Err(Error::NoCluster);
         }

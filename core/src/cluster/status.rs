@@ -1,7 +1,7 @@
 //! What a node can say of its cluster.
 
 use super::Cluster;
-use super::members::seat;
+use super::members::{is_member, seat};
 use super::message::{MemberStatus, Seat, Status};
 use crate::machine::NodeId;
 use crate::registry::{Query, Refusal, Reply};
@@ -24,6 +24,7 @@ impl Cluster {
         };
         Status {
             cluster: self.id,
+            stands_aside: self.stands_aside(),
             role: self.role(),
             leader: self.told_leader.map(|ballot| ballot.node),
             ballot: self.log.promised(),
@@ -43,6 +44,12 @@ impl Cluster {
             pending: self.requests.len(),
             counters: self.counters,
         }
+    }
+
+    /// Whether `node` is one of this node's cluster, as far as this node's log says.
+    #[must_use]
+    pub fn counts(&self, node: &NodeId) -> bool {
+        self.id.is_some() && is_member(self.log.members(), node)
     }
 
     /// Answers from what this node has applied, which may be old.

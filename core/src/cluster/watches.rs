@@ -57,7 +57,7 @@ impl Cluster {
         target: Target,
         from: Option<u64>,
     ) {
-        let data = self.keeps_data() && !self.halted;
+        let data = self.keeps_data() && !self.halted && self.aside.is_none();
         let mut tell = |update| step.tell(Event::Watched { watch, update });
         if !data {
             return tell(WatchUpdate::Ended(WatchEnd::NoData));

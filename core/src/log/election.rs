@@ -14,7 +14,7 @@ use super::{Bound, Event, Log, Role, Step};
 use crate::machine::{NodeId, Time};
 
 /// A node that would campaign, and asks whether it may.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Asking {
     ballot: Ballot,
     granted: BTreeSet<NodeId>,
@@ -22,7 +22,7 @@ pub(super) struct Asking {
 }
 
 /// A candidate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Preparing {
     ballot: Ballot,
     promises: BTreeMap<NodeId, Promise>,
@@ -34,7 +34,7 @@ pub(super) struct Preparing {
     pub(super) until: Time,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Promise {
     last: Position,
     after: u64,

@@ -15,7 +15,7 @@ pub const MAX_BYTES_PER_MESSAGE: usize = 1 << 20;
 const SMALL: usize = 128;
 
 /// A log without its beginning.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Entries {
     /// What the snapshot covers; the entries follow it.
     base: Position,
@@ -31,7 +31,7 @@ pub(super) struct Entries {
     blank: Option<u64>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Stored {
     /// The index of the page's first entry.
     first: u64,

@@ -24,7 +24,7 @@ pub enum Outcome {
 }
 
 /// A lead on its way to a named node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Transfer {
     ticket: u64,
     to: NodeId,
@@ -33,7 +33,7 @@ pub(super) struct Transfer {
 }
 
 /// Within which time the application must say that it lives, and until when it has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Watch {
     pub(super) within_us: u64,
     pub(super) until: Time,

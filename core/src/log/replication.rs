@@ -23,7 +23,7 @@ const MAX_IN_FLIGHT: u32 = 2;
 const FEW: usize = 10;
 
 /// A leader's book.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Leading {
     pub(super) ballot: Ballot,
     /// Its first entry: what follows may be committed by counting.
@@ -51,7 +51,7 @@ pub(super) struct Leading {
 }
 
 /// A read that waits for a quorum to answer what was sent after it came.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Waiting {
     pub(super) ticket: u64,
     since: Time,
@@ -59,7 +59,7 @@ pub(super) struct Waiting {
 }
 
 /// What a leader knows of a follower.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Follower {
     pub(super) id: NodeId,
     votes: bool,

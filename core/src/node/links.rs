@@ -152,10 +152,13 @@ impl Node {
 
     /// Whether `peer` is let in although it is not known to be a member: nothing is known of the members
     /// yet, or some of it was lost, and it is one of those whom the ticket or the operator named or who
-    /// were met before.
+    /// were met before. Or it is of this node's cluster, whose leader let it in as a member: the
+    /// invitation may still be on its way, and who sent it may be gone. Voters that turn each other
+    /// away for that would never elect another leader.
     fn trusts(&self, peer: &NodeId) -> bool {
-        (!self.is_member() || self.guard == Guard::Suspect)
-            && (self.bootstrap.contains(peer) || self.contacts.contains_key(peer))
+        let knows_little = !self.is_member() || self.guard == Guard::Suspect;
+        let met = || self.bootstrap.contains(peer) || self.contacts.contains_key(peer);
+        knows_little && met() || self.cluster.counts(peer)
     }
 
     pub(super) fn close(&mut self, step: &mut Step<'_>, peer: NodeId) {

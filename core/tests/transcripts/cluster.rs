@@ -1,7 +1,7 @@
 //! A cluster's exchanges: its words, and its transcripts.
 
 use bytes::Bytes;
-use quorate_core::cluster::{Body, Event, Forwarded, Read, Request, WatchUpdate};
+use quorate_core::cluster::{Body, Event, Forwarded, Read, Request, Standing, WatchUpdate};
 use quorate_core::log::{Entry, Members, Message, Payload, Position};
 use quorate_core::registry::{
     Act, Change, Command, Fence, Holder, Item, Proposal, Query, Reply, Target,
@@ -190,6 +190,7 @@ impl Words {
             Event::Joined(_) => "is a member now".to_owned(),
             Event::Left(_) => "is no member any more".to_owned(),
             Event::Halted(error) => format!("halts: {error}"),
+            Event::TakesPart => "takes part again".to_owned(),
             Event::Watched { update: WatchUpdate::Changed { changes, .. }, .. } => {
                 let one = |change: &Change| match change {
                     Change::Name { name, holder: Some(Holder { node, token, .. }) } => {
@@ -268,6 +269,59 @@ fn a_failover() {
     net.run_ms(1_000);
     net.ask(A, get(Read::Linearizable));
     net.run_ms(100);
+    insta::assert_snapshot!(net.transcript());
+}
+
+/// The invitation travels with the stores, and who sent it may die before it has arrived.
+#[test]
+fn two_voters_who_know_each_other_by_their_cluster_alone() {
+    let mut net = Net::cluster(2);
+    net.newcomer();
+    net.mute_stores(true);
+    net.say("A invites C, and adds it to the cluster; B does not hear of the invitation.");
+    net.invite(A, C);
+    net.link(A, C);
+    net.run_ms(100);
+    let node = net.words.names[C];
+    net.ask(A, Request::Add { node, seat: quorate_core::cluster::Seat::Voter });
+    net.run_ms(2_000);
+    net.say("A dies. B and C meet for the first time.");
+    net.stop(A);
+    net.link(C, B);
+    net.run_ms(2_000);
+    net.ask(B, put("green", None));
+    net.run_ms(200);
+    net.mute_stores(false);
+    net.run_ms(35_000);
+    let is_active = |n: usize| net.node(n).store().unwrap().membership().is_active(&node);
+    assert!(!is_active(B) && !is_active(C), "who could invite C is gone");
+    insta::assert_snapshot!(net.transcript());
+}
+
+#[test]
+fn an_old_copy_stands_aside() {
+    let mut net = Net::cluster(3);
+    let copy = net.journal(C);
+    let node = net.words.names[C];
+    net.ask(A, put("green", None));
+    net.run_ms(100);
+    net.say("C goes on from an old copy of its disk. It neither votes nor acknowledges.");
+    net.stop(C);
+    net.restart_aside(C, copy.clone());
+    net.link(C, A);
+    net.link(C, B);
+    net.run_ms(7_000);
+    net.ask(C, get(Read::Local));
+    net.ask(B, put("red", None));
+    net.run_ms(100);
+    assert_eq!(net.journal(C).len(), copy.len(), "it writes nothing down");
+    net.say("It is removed, and added again.");
+    net.ask(A, Request::Remove { node });
+    net.run_ms(1_000);
+    assert_eq!(net.node(C).cluster().stands_aside(), Some(Standing::Removed));
+    net.ask(A, Request::Add { node, seat: quorate_core::cluster::Seat::Voter });
+    net.run_ms(1_000);
+    assert_eq!(net.node(C).cluster().stands_aside(), None);
     insta::assert_snapshot!(net.transcript());
 }
 

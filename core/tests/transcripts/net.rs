@@ -32,6 +32,8 @@ pub(crate) struct Net {
     now: Time,
     steps: u64,
     deaf: bool,
+    /// Stores say nothing to each other: what they would say is lost.
+    mute: bool,
     /// Only what the cluster says is written down, and who comes and goes.
     cluster_only: bool,
     lines: Vec<String>,
@@ -76,29 +78,33 @@ impl Effects<Node> for Sink {
 impl Net {
     /// `count` nodes, started, without links and without a store.
     pub(crate) fn new(count: usize) -> Net {
-        let host = |n: usize| {
-            let identity = Identity::from_seed([n as u8 + 1; 32]);
-            let address = Some(format!("{}.example:4470", ["a", "b", "c", "d"][n]));
-            let config = Config { identity, verify, address, suspect: false };
-            let (node, log) = (Node::new(config.clone()), BTreeMap::new());
-            Host { node, config, log, journal: Vec::new(), down: false }
-        };
-        let nodes: Vec<Host> = (0..count).map(host).collect();
-        let words = Words { names: nodes.iter().map(|host| host.node.id()).collect() };
         let mut net = Net {
-            words,
-            nodes,
+            words: Words { names: Vec::new() },
+            nodes: Vec::new(),
             links: BTreeSet::new(),
             on_the_way: BTreeMap::new(),
             sent: 0,
             now: Time::ZERO,
             steps: 0,
             deaf: false,
+            mute: false,
             cluster_only: false,
             lines: Vec::new(),
         };
-        (0..count).for_each(|n| net.step(n, Input::Start));
+        (0..count).for_each(|_| net.newcomer());
         net
+    }
+
+    /// One more node, started, without links and without a store.
+    pub(crate) fn newcomer(&mut self) {
+        let n = self.nodes.len();
+        let identity = Identity::from_seed([n as u8 + 1; 32]);
+        let address = Some(format!("{}.example:4470", ["a", "b", "c", "d"][n]));
+        let config = Config { identity, verify, address, suspect: false };
+        let (node, log) = (Node::new(config.clone()), BTreeMap::new());
+        self.words.names.push(node.id());
+        self.nodes.push(Host { node, config, log, journal: Vec::new(), down: false });
+        self.step(n, Input::Start);
     }
 
     /// `count` nodes of one mesh, linked in a row and in sync; nothing of that is written down.
@@ -160,7 +166,7 @@ impl Net {
     }
 
     /// `inviter` admits `guest`, which joins by what a ticket would tell it.
-    fn invite(&mut self, inviter: usize, guest: usize) {
+    pub(crate) fn invite(&mut self, inviter: usize, guest: usize) {
         let node = self.words.names[guest];
         self.write(inviter, vec![Change::Invite { node }]);
         let founding = self.nodes[inviter].node.store().expect("it has a store").founding();
@@ -232,9 +238,30 @@ impl Net {
         self.deaf = deaf;
     }
 
+    /// While `mute`, what stores say to each other is lost.
+    pub(crate) fn mute_stores(&mut self, mute: bool) {
+        self.mute = mute;
+    }
+
     /// Copies a node's disk, as a backup does.
     pub(crate) fn backup(&self, n: usize) -> BTreeMap<u64, Record> {
         self.nodes[n].log.clone()
+    }
+
+    /// Copies a node's journal likewise.
+    pub(crate) fn journal(&self, n: usize) -> Vec<Record> {
+        self.nodes[n].journal.clone()
+    }
+
+    /// Starts a node again on an old copy of its journal, of which its host knows that it may be one.
+    pub(crate) fn restart_aside(&mut self, n: usize, journal: Vec<Record>) {
+        let host = &mut self.nodes[n];
+        host.node = Node::new(host.config.clone());
+        host.node.stand_aside();
+        host.log.values().cloned().for_each(|record| host.node.restore(record));
+        journal.iter().for_each(|record| host.node.restore(record.clone()));
+        (host.journal, host.down) = (journal, false);
+        self.step(n, Input::Start);
     }
 
     /// Starts a node again on `log`, which may be an old one.
@@ -295,14 +322,17 @@ impl Net {
     fn send(&mut self, from: usize, to: NodeId, message: Message) {
         let to = self.words.names.iter().position(|name| *name == to).expect("one of the mesh");
         let linked = from == to || self.links.contains(&(from, to));
+        let of_stores =
+            !matches!(message, Message::Cluster(_) | Message::Handshake(_) | Message::Detector(_));
+        let lost = self.deaf || self.mute && of_stores;
         let heard = !self.cluster_only || matches!(message, Message::Cluster(_));
         if let Some(line) = self.words.message(&message).filter(|_| heard) {
             let name = |n: usize| self.words.name(&self.words.names[n]);
-            let lost = if self.deaf { "   (lost)" } else { "" };
-            let line = format!("{} → {}    {line}{lost}", name(from), name(to));
+            let fate = if lost { "   (lost)" } else { "" };
+            let line = format!("{} → {}    {line}{fate}", name(from), name(to));
             self.lines.extend((linked && from != to).then_some(line));
         }
-        if linked && !self.deaf {
+        if linked && !lost {
             self.sent += 1;
             let latency_us = if from == to { DISK_US } else { LATENCY_US };
             self.on_the_way.insert((self.now.after_us(latency_us), self.sent), (from, to, message));

@@ -419,6 +419,16 @@ fn failure(me: NodeId, subject: &str, fence: Option<&FenceDoc>, error: &ClusterE
             Failure::new(Code::Unreachable, message)
         }
         Error::Halted => Failure::new(Code::Storage, error.to_string()),
+        Error::OldCopy => {
+            let message = format!(
+                "this node's directory is a copy or an old backup, so it may have forgotten what it \
+                 promised to its cluster, and takes no part. While it runs, on another member: \
+                 `quorate cluster remove {id}`, then `quorate cluster add {id}`. Or, if nothing newer \
+                 than this directory exists, here: `quorate doctor --trust-disk`",
+                id = me.short()
+            );
+            Failure::new(Code::Refused, message).with("reason", "old_copy")
+        }
         Error::Removed | Error::Busy | Error::LastVoter | Error::TooManyMembers => {
             Failure::new(Code::Refused, error.to_string())
         }

@@ -14,7 +14,7 @@ use quorate_core::watch;
 use quorate_runtime_tokio::Node;
 use quorate_runtime_tokio::host::HostError;
 use quorate_runtime_tokio::node::NodeError;
-use quorate_runtime_tokio::node::data_dir::{DataDirError, trust_log};
+use quorate_runtime_tokio::node::data_dir::{DataDirError, trust_journal, trust_log};
 use quorate_runtime_tokio::node::read::Keys;
 use quorate_runtime_tokio::node::watch::{Update, WatchError};
 use quorate_runtime_tokio::storage::StorageError;
@@ -105,8 +105,7 @@ async fn perform(hosted: &Hosted, request: Request, replies: &Replies) -> Result
         }
         Request::Doctor { trust_disk } => {
             if trust_disk {
-                node.trust_disk().await.map_err(node_failure)?;
-                trust_log(&hosted.data).map_err(|error| data_dir_failure(&error))?;
+                accept_disk(hosted).await?;
             }
             let status = node.status().await.map_err(node_failure)?;
             let (peers, _) = node.peers().await.map_err(node_failure)?;
@@ -119,6 +118,13 @@ async fn perform(hosted: &Hosted, request: Request, replies: &Replies) -> Result
             cluster::stream(hosted, timeout_ms, *ask, replies).await
         }
     }
+}
+
+/// Takes the directory for the latest there is, from now on and from the next start on.
+async fn accept_disk(hosted: &Hosted) -> Result<(), Failure> {
+    hosted.node.trust_disk().await.map_err(node_failure)?;
+    let trusted = trust_log(&hosted.data).and_then(|()| trust_journal(&hosted.data));
+    trusted.map_err(|error| data_dir_failure(&error))
 }
 
 /// The change that a request asks for, or the request again.

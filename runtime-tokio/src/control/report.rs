@@ -1,5 +1,6 @@
 //! A node's state as documents.
 
+use quorate_core::cluster::Standing;
 use quorate_core::detector;
 use quorate_core::handshake::Reason;
 use quorate_core::membership::State;
@@ -142,6 +143,23 @@ fn membership(hosted: &Hosted, status: &Status) -> (bool, &'static str) {
     }
 }
 
+/// Whether this node votes with what it has promised, and what is to be done if it does not.
+fn journal(hosted: &Hosted, stands_aside: Option<Standing>) -> String {
+    let next = match stands_aside {
+        None => return "what this node has promised to a cluster is remembered".into(),
+        Some(Standing::Unheard) => "while it runs and reaches a leader, let a member remove it",
+        Some(Standing::Member) => "let a member remove it",
+        Some(Standing::Removed) => "it was removed: let a member add it",
+    };
+    let me = hosted.node.id();
+    let id = me.short();
+    format!(
+        "may be an old copy, so this node takes no part in its cluster; {next} (on another member: \
+         quorate cluster remove {id}, then quorate cluster add {id}). If nothing newer exists, here: \
+         quorate doctor --trust-disk"
+    )
+}
+
 /// What the doctor looks at. The key's permissions and the log's checksums were looked at when the node
 /// started: it would not have.
 pub(super) fn checks(hosted: &Hosted, status: &Status, peers: &[PeerStatus]) -> Vec<CheckDoc> {
@@ -169,6 +187,7 @@ pub(super) fn checks(hosted: &Hosted, status: &Status, peers: &[PeerStatus]) -> 
                  that nothing is lacking. If nothing newer exists: quorate doctor --trust-disk"
             .into(),
     });
+    check("journal", status.stands_aside.is_none(), journal(hosted, status.stands_aside));
     let (member, finding) = membership(hosted, status);
     check("membership", member, finding.into());
     let forked = status.forks.len();

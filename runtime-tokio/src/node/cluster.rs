@@ -31,7 +31,7 @@ use crate::handle::{Handle, Stopped};
 
 pub use super::requests::Life;
 pub use quorate_core::cluster::{
-    ClusterId, Error, Health, MemberStatus, Read, Request, Role, Seat, Status, WatchEnd,
+    ClusterId, Error, Health, MemberStatus, Read, Request, Role, Seat, Standing, Status, WatchEnd,
     WatchUpdate,
 };
 pub use quorate_core::registry::{

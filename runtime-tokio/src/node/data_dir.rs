@@ -5,6 +5,7 @@
 //! log.redb       the log
 //! journal/       what this node has promised to its cluster, if it is in one
 //! instance       which file the log was when this node last trusted it
+//! old-journal    there while the journal may be an old copy
 //! control.sock   where a running node listens for commands of its owner
 //! ```
 //!
@@ -15,6 +16,13 @@
 //! keeps both. Where they differ, the node starts *suspect*: it reads, and writes nothing until every
 //! member has been found to hold no more, or its owner says that nothing newer exists. A log that was
 //! found damaged is treated alike.
+//!
+//! **So is a restored journal**, and peers cannot make up for it: nobody can tell a node what it has
+//! promised. That the file was another one is therefore noted for the journal by itself, in `old-journal`,
+//! before anything else is done. While that file is there the node takes no part in a cluster; it goes
+//! when the owner says that nothing newer exists, or when the node was removed from its cluster and added
+//! again. That the log turns out to be whole does not remove it.
+//!
 //! (The number of the device would be a third mark, but it changes with a reboot on some systems. A
 //! disk image that is rolled back as a whole is not noticed here.)
 
@@ -32,6 +40,10 @@ use crate::storage::{FILE_NAME, Storage, StorageError};
 /// The file with the node's secret seed.
 pub const IDENTITY_FILE: &str = "identity.key";
 const INSTANCE_FILE: &str = "instance";
+/// The file that is there while the journal may be an old copy.
+pub const OLD_JOURNAL_FILE: &str = "old-journal";
+/// What stands before the mark of a log that lacks something, though it is the same file.
+const DISTRUSTED: &str = "distrusted ";
 /// The folder with the journal's segments, and the name under which the log remembers it.
 pub const JOURNAL_DIR: &str = "journal";
 const SEED_BYTES: usize = 32;
@@ -96,6 +108,9 @@ pub struct DataDir {
     pub journal: Journal,
     /// Whether the log may be an old copy.
     pub suspect: bool,
+    /// The file which says that the journal may be an old copy, if it is there: the node removes it when
+    /// it takes part in a cluster anew.
+    pub old_journal: Option<PathBuf>,
 }
 
 impl DataDir {
@@ -112,8 +127,13 @@ impl DataDir {
             let had_log = exists(&path.join(FILE_NAME))?;
             let storage = Storage::open(path)?;
             let journal = open_journal(path, &storage)?;
-            let suspect = !had_log || !is_same_instance(path)?;
-            return Ok(DataDir { seed, storage, journal, suspect });
+            let instance = instance(path)?;
+            if instance == Instance::Other {
+                note_old_journal(path)?;
+            }
+            let suspect = !had_log || instance != Instance::Trusted;
+            let old_journal = old_journal(path)?;
+            return Ok(DataDir { seed, storage, journal, suspect, old_journal });
         }
         if !create {
             return Err(DataDirError::Missing(path.to_owned()));
@@ -130,7 +150,7 @@ impl DataDir {
         let mut seed = [0; SEED_BYTES];
         getrandom::fill(&mut seed).expect("the system has randomness");
         replace(&key, &seed)?;
-        Ok(DataDir { seed, storage, journal, suspect: false })
+        Ok(DataDir { seed, storage, journal, suspect: false, old_journal: None })
     }
 }
 
@@ -177,11 +197,39 @@ pub fn trust_log(path: &Path) -> Result<(), DataDirError> {
 ///
 /// Where the file system refuses.
 pub fn distrust_log(path: &Path) -> Result<(), DataDirError> {
-    let instance = path.join(INSTANCE_FILE);
-    match fs::remove_file(&instance) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(&instance, error)),
-        _ => sync_dir(path),
+    let instance = format!("{DISTRUSTED}{}", fingerprint(path)?);
+    replace(&path.join(INSTANCE_FILE), instance.as_bytes())
+}
+
+/// Takes the journal in the directory at `path` for the latest one from now on.
+///
+/// # Errors
+///
+/// Where the file system refuses.
+pub fn trust_journal(path: &Path) -> Result<(), DataDirError> {
+    forget_old_journal(&path.join(OLD_JOURNAL_FILE))
+}
+
+/// Removes the file which says that a journal may be an old copy.
+pub(super) fn forget_old_journal(note: &Path) -> Result<(), DataDirError> {
+    match fs::remove_file(note) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(note, error)),
+        _ => note.parent().map_or(Ok(()), sync_dir),
     }
+}
+
+/// Notes that the journal may be an old copy.
+fn note_old_journal(path: &Path) -> Result<(), DataDirError> {
+    let note = path.join(OLD_JOURNAL_FILE);
+    if exists(&note)? {
+        return Ok(());
+    }
+    replace(&note, b"the journal may be an old copy; see quorate doctor\n")
+}
+
+fn old_journal(path: &Path) -> Result<Option<PathBuf>, DataDirError> {
+    let note = path.join(OLD_JOURNAL_FILE);
+    Ok(exists(&note)?.then_some(note))
 }
 
 /// Makes the directory at `path` its owner's alone; unless it holds something already, for then it may
@@ -201,13 +249,31 @@ fn sync_dir(path: &Path) -> Result<(), DataDirError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| io_at(path, error))
 }
 
-fn is_same_instance(path: &Path) -> Result<bool, DataDirError> {
-    match fs::read_to_string(path.join(INSTANCE_FILE)) {
-        Ok(kept) => Ok(kept == fingerprint(path)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
-        Err(error) => Err(io_at(&path.join(INSTANCE_FILE), error)),
-    }
+/// What the log is, by its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instance {
+    /// The file that this node has been writing to.
+    Trusted,
+    /// That file, and something was lacking in it when it was last looked at.
+    Distrusted,
+    /// Another file, or one of which nothing is known.
+    Other,
+}
+
+fn instance(path: &Path) -> Result<Instance, DataDirError> {
+    let kept = match fs::read_to_string(path.join(INSTANCE_FILE)) {
+        Ok(kept) => kept,
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => return Ok(Instance::Other),
+            _ => return Err(io_at(&path.join(INSTANCE_FILE), error)),
+        },
+    };
+    let here = fingerprint(path)?;
+    Ok(match kept.strip_prefix(DISTRUSTED) {
+        None if kept == here => Instance::Trusted,
+        Some(kept) if kept == here => Instance::Distrusted,
+        _ => Instance::Other,
+    })
 }
 
 /// What tells the log's file from a copy of it.
@@ -342,6 +408,44 @@ mod tests {
         assert!(DataDir::open(&copy, false).unwrap().suspect);
         trust_log(&copy).unwrap();
         assert!(!DataDir::open(&copy, false).unwrap().suspect);
+    }
+
+    #[test]
+    fn a_copied_journal_stays_old_until_its_owner_trusts_it() {
+        let (temp, path, _) = made();
+        assert!(DataDir::open(&path, false).unwrap().old_journal.is_none());
+        let copy = temp.path().join("copy");
+        fs::create_dir(&copy).unwrap();
+        for name in [IDENTITY_FILE, INSTANCE_FILE, FILE_NAME] {
+            fs::copy(path.join(name), copy.join(name)).unwrap();
+        }
+        let is_old = || DataDir::open(&copy, false).unwrap().old_journal;
+        let note = copy.join(OLD_JOURNAL_FILE);
+        assert_eq!(is_old(), Some(note.clone()));
+        assert!(note.exists(), "for the next start, whatever becomes of this one");
+        trust_log(&copy).unwrap();
+        assert_eq!(is_old(), Some(note), "the stores are whole, which says nothing of the journal");
+        trust_journal(&copy).unwrap();
+        trust_journal(&copy).unwrap();
+        assert_eq!(is_old(), None);
+    }
+
+    #[test]
+    fn a_log_that_lacks_something_says_nothing_of_the_journal() {
+        let (temp, path, _) = made();
+        distrust_log(&path).unwrap();
+        let opened = DataDir::open(&path, false).unwrap();
+        assert!(opened.suspect && opened.old_journal.is_none());
+        drop(opened);
+        // What restores it makes it another file.
+        let beside = temp.path().join("beside");
+        fs::copy(path.join(FILE_NAME), &beside).unwrap();
+        fs::rename(&beside, path.join(FILE_NAME)).unwrap();
+        assert!(DataDir::open(&path, false).unwrap().old_journal.is_some());
+        trust_journal(&path).unwrap();
+        // A backup may lack the mark.
+        fs::remove_file(path.join(INSTANCE_FILE)).unwrap();
+        assert!(DataDir::open(&path, false).unwrap().old_journal.is_some());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! updates for watchers, and lines in the log for people.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, info, warn};
 
 use super::codec::NodeCodec;
+use super::data_dir::forget_old_journal;
 use super::requests::{self, Requests, Todo};
 use crate::edge::{Actions, Edge};
 use crate::frame::{Codec, Lane};
@@ -39,9 +41,16 @@ pub struct NodeEdge {
     corrupted: u64,
     synced: Arc<Notify>,
     requests: Requests,
+    /// The file which says that the journal may be an old copy.
+    old_journal: Option<PathBuf>,
 }
 
 impl NodeEdge {
+    /// The edge of a node whose journal is an old copy if this file says so.
+    pub(super) fn new(old_journal: Option<PathBuf>) -> NodeEdge {
+        NodeEdge { old_journal, ..NodeEdge::default() }
+    }
+
     /// Asks the machine to write, and remembers whom to tell.
     pub(super) fn write(
         &mut self,
@@ -142,6 +151,14 @@ impl NodeEdge {
         self.next_ticket
     }
 
+    /// What the journal holds is the latest again. Once in a node's life, if ever: not worth a thread.
+    fn journal_is_whole(&mut self) {
+        let Some(note) = self.old_journal.take() else { return };
+        if let Err(error) = forget_old_journal(&note) {
+            warn!(%error, "this node will stand aside again after its next start");
+        }
+    }
+
     fn watched(&mut self, watch: u64, update: WatchUpdate, actions: &mut Actions<'_, Node>) {
         let Some(watcher) = self.watches.get(&watch) else { return };
         // Full is what the machine's window rules out; gone is a watcher that was dropped.
@@ -183,6 +200,9 @@ impl Edge for NodeEdge {
             Event::Watched { watch, update } => self.watched(watch, update, actions),
             Event::Cluster(event) => {
                 tell_cluster(&event);
+                if event == cluster::Event::TakesPart {
+                    self.journal_is_whole();
+                }
                 match self.requests.event(event) {
                     Some(Todo::Command(command)) => actions.command(Command::Cluster(command)),
                     Some(Todo::Trim(before)) => actions.trim(before),
@@ -250,6 +270,7 @@ fn tell_cluster(event: &cluster::Event) {
         Event::Halted(error) => {
             warn!(%error, "the cluster's state is of another version: this node takes no part");
         }
+        Event::TakesPart => info!("this node takes part in its cluster again"),
         Event::Answer { .. } | Event::Watched { .. } | Event::Covered => {}
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use quorate_core::cluster;
 use quorate_core::hash::Hash;
 use quorate_core::machine::NodeId;
 use quorate_core::node::{Command, Contact, Node as Machine};
@@ -135,13 +136,16 @@ impl Node {
         Ok(self.handle.with_edge(act).await?)
     }
 
-    /// Writes on, although the disk may be an old copy: what it lacks is lost for sure.
+    /// Writes on, and takes part in its cluster, although the disk may be an old copy: what it lacks is
+    /// lost for sure. If anything newer exists, the key is spoilt, and the cluster may lose what it has
+    /// acknowledged.
     ///
     /// # Errors
     ///
     /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn trust_disk(&self) -> Result<(), NodeError> {
         self.handle.command(Command::TrustDisk).await?;
+        self.handle.command(Command::Cluster(cluster::Command::TakePart)).await?;
         self.handle.query(|_, _| ()).await?;
         Ok(())
     }

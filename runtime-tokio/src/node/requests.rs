@@ -133,7 +133,7 @@ impl Requests {
             Event::Joined(cluster) => self.lives(|life| life.cluster = Some(cluster)),
             Event::Left(_) => self.lives(|life| life.cluster = None),
             // Everything that is asked is answered with that.
-            Event::Halted(_) => {}
+            Event::Halted(_) | Event::TakesPart => {}
         }
         None
     }

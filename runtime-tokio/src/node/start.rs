@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use quorate_core::cluster;
 use quorate_core::identity::{Identity, verify};
 use quorate_core::node::{Command, Config, Node as Machine};
+use tracing::warn;
 
 use super::data_dir::DataDir;
 use super::{About, Node, NodeCodec, NodeEdge, NodeError};
@@ -91,11 +93,20 @@ impl Node {
     /// # Errors
     ///
     /// [`NodeError::Host`] where the log cannot be read or the address not be listened on.
-    pub async fn start<N: Net>(
+    pub async fn start(data: DataDir, options: Options) -> Result<(Node, RunningNode), NodeError> {
+        on_real_sockets(data, options).await
+    }
+
+    /// As [`start`](Node::start), on any network: simulated sockets, say.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn start_on<N: Net>(
         data: DataDir,
         options: Options<N>,
     ) -> Result<(Node, RunningNode), NodeError> {
-        let DataDir { seed, storage, journal, suspect } = data;
+        let DataDir { seed, storage, journal, suspect, old_journal } = data;
         let Options { net, listen, advertise, peers, mut settings, cluster } = options;
         let alone = listen.is_none() && peers.is_empty();
         let (net, listens) = Bound::new(net, listen.as_deref(), !alone).await?;
@@ -109,9 +120,16 @@ impl Node {
         let config = Config { identity, verify, address: address.clone(), suspect };
         let mut machine = Machine::new(config);
         machine.configure_cluster(cluster);
+        if old_journal.is_some() {
+            machine.stand_aside();
+            warn!(
+                "the journal may be an old copy: this node takes no part in its cluster until it was \
+                 removed from it and added again, or its owner trusts the disk"
+            );
+        }
         let setup = Setup {
             machine,
-            edge: NodeEdge::default(),
+            edge: NodeEdge::new(old_journal),
             net,
             codec: NodeCodec,
             identity: tls::Identity::from_seed(&seed)?,
@@ -126,6 +144,14 @@ impl Node {
         let about = Arc::new(About { id, listens, address, suspect });
         Ok((Node { handle, about }, RunningNode { running }))
     }
+}
+
+type Starting = Pin<Box<dyn Future<Output = Result<(Node, RunningNode), NodeError>> + Send>>;
+
+/// Neither generic nor `async`, so that the host for real sockets is compiled with this crate: once,
+/// and not again in every program that starts a node.
+fn on_real_sockets(data: DataDir, options: Options) -> Starting {
+    Box::pin(Node::start_on(data, options))
 }
 
 /// Whether records were found damaged while the log was read.

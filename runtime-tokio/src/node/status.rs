@@ -1,5 +1,6 @@
 //! What a node tells of itself and its peers.
 
+use quorate_core::cluster::Standing;
 use quorate_core::hash::Hash;
 use quorate_core::machine::NodeId;
 use quorate_core::membership::State;
@@ -31,6 +32,9 @@ pub struct Status {
     pub corrupted: u64,
     /// Whether the data directory looked like an old copy at the start.
     pub suspect: bool,
+    /// Whether the node takes no part in its cluster because the journal may be an old copy, and what it
+    /// waits for.
+    pub stands_aside: Option<Standing>,
 }
 
 /// A member, or one that was.
@@ -54,9 +58,10 @@ impl Node {
     /// [`NodeError::Stopped`] where the node has stopped.
     pub async fn status(&self) -> Result<Status, NodeError> {
         let look = |machine: &core::Node, edge: &mut super::NodeEdge| {
-            (machine.store().cloned(), machine.status(), edge.corruptions())
+            let stands_aside = machine.cluster().stands_aside();
+            (machine.store().cloned(), machine.status(), edge.corruptions(), stands_aside)
         };
-        let (store, node, corrupted) = self.handle.query(look).await?;
+        let (store, node, corrupted, stands_aside) = self.handle.query(look).await?;
         let host = self.handle.metrics().await?;
         let members = |store: &quorate_core::store::Store| {
             let member = |(node, member): (&NodeId, &quorate_core::membership::Member)| Member {
@@ -82,6 +87,7 @@ impl Node {
             // A damaged record that was read counts in both.
             corrupted: corrupted.max(damaged),
             suspect: self.about.suspect,
+            stands_aside,
         })
     }
 

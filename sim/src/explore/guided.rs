@@ -20,16 +20,18 @@
 //!
 //! All is drawn from the search's seed. A failure is a [`Path`]: the seed of a run, and for each fork
 //! the step at which it was made, the seed from there on and the actions added. [`Path::replay`] gives
-//! the same run with the same trace hash.
+//! the same run with the same trace hash, and so does a capsule of it ([`Found::capsule`]).
 
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::SimTime;
+use crate::capsule::{Capsule, Origin};
 use crate::many::{Scenario, prepare};
 use crate::prng::Rng;
 use crate::run::{Outcome, Sim};
-use crate::schedule::{Action, Schedule};
+pub use crate::schedule::Fork;
+use crate::schedule::{Action, Run, Schedule};
 use crate::system::System;
 
 /// Moments kept for each mark; a further one takes the place of one that is drawn.
@@ -41,17 +43,6 @@ const SOON_US: u64 = 1_000_000;
 
 type Op<C> = <<C as Scenario>::System as System>::Op;
 
-/// Where a run was given another future.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fork<O> {
-    /// Once the machines had made so many steps.
-    pub step: u64,
-    /// What all small things are drawn from since.
-    pub reseed: u64,
-    /// What was added to the schedule.
-    pub added: Schedule<O>,
-}
-
 /// How a run came about: all that it takes to repeat it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path<O> {
@@ -62,20 +53,37 @@ pub struct Path<O> {
 }
 
 impl<O: Clone> Path<O> {
-    /// The run, up to its last fork; the rest is its own. `record` keeps its events.
+    /// The run before its first event; it takes its forks on the way. `record` keeps its events.
     #[must_use]
     pub fn replay<C: Scenario<System: System<Op = O>>>(
         &self,
         scenario: &C,
         record: bool,
     ) -> Sim<C::System> {
-        let mut sim = prepare(scenario, self.seed, record);
-        for Fork { step, reseed, added } in &self.forks {
-            sim.advance_to_step(*step);
-            sim.reseed(*reseed);
-            added.iter().for_each(|(at, action)| sim.add(*at, action.clone()));
-        }
-        sim
+        let (system, _) = scenario.build(self.seed);
+        Sim::new(system, self.run(scenario), record)
+    }
+
+    /// All that the run does.
+    #[must_use]
+    pub fn run<C: Scenario<System: System<Op = O>>>(&self, scenario: &C) -> Run<O> {
+        let (system, plan) = scenario.build(self.seed);
+        Run { forks: self.forks.clone(), ..plan.draw(&system, self.seed) }
+    }
+}
+
+impl<O: Clone> Found<O> {
+    /// The failure as a capsule of `scenario`, whose name is `name`; `None` if the run did not fail.
+    #[must_use]
+    pub fn capsule<C: Scenario<System: System<Op = O>>>(
+        &self,
+        scenario: &C,
+        name: &str,
+        origin: Origin,
+    ) -> Option<Capsule<O>> {
+        let failure = self.outcome.result.as_ref().err()?.clone();
+        let (scenario, run) = (name.to_owned(), self.path.run(scenario));
+        Some(Capsule { scenario, origin, failure, trace_hash: self.outcome.trace_hash, run })
     }
 }
 

@@ -38,6 +38,10 @@ enum Change<O> {
     WithoutOps,
     /// These elements.
     Without(Range<usize>),
+    /// A fork, and all that it adds.
+    WithoutFork(usize),
+    /// One element that a fork adds.
+    WithoutAdded(usize, usize),
     /// The faults stop then.
     Active(SimTime),
     /// From this element on all comes so much earlier, in microseconds.
@@ -53,6 +57,9 @@ impl<O: Clone> Edit<O> {
             Change::LeaveOut(node) => {
                 run.absent.insert(*node);
                 run.schedule.retain_mut(|(_, action)| matters_without(*node, action));
+                for fork in &mut run.forks {
+                    fork.added.retain_mut(|(_, action)| matters_without(*node, action));
+                }
             }
             Change::Conditions(conditions) => run.conditions = (**conditions).clone(),
             Change::WithoutFault(name) => run.schedule.retain(
@@ -62,6 +69,8 @@ impl<O: Clone> Edit<O> {
                 run.schedule.retain(|(_, action)| matches!(action, Action::Fault(_)));
             }
             Change::Without(range) => drop(run.schedule.drain(range.clone())),
+            Change::WithoutFork(fork) => drop(run.forks.remove(*fork)),
+            Change::WithoutAdded(fork, at) => drop(run.forks[*fork].added.remove(*at)),
             Change::Active(active) => run.active = *active,
             Change::Earlier(from, by_us) => {
                 let moved = run.schedule[*from].0;
@@ -154,6 +163,15 @@ pub(super) fn kinds<O>(run: &Run<O>) -> Vec<Edit<O>> {
     let faults = names.into_iter().map(Change::WithoutFault);
     let changes = faults.chain([Change::WithoutOps]).enumerate();
     changes.map(|(place, change)| edit(place, change)).collect()
+}
+
+/// Each fork, and each element that one adds.
+pub(super) fn forks<O>(run: &Run<O>) -> Vec<Edit<O>> {
+    let changes = run.forks.iter().enumerate().flat_map(|(fork, of)| {
+        let added = (0..of.added.len()).map(move |at| Change::WithoutAdded(fork, at));
+        [Change::WithoutFork(fork)].into_iter().chain(added)
+    });
+    changes.enumerate().map(|(place, change)| edit(place, change)).collect()
 }
 
 /// The schedule in chunks of `size`.

@@ -76,7 +76,7 @@ impl Machine {
 async fn serve(n: u8, dir: impl AsRef<Path>, running: Arc<Mutex<Option<Node>>>) {
     let storage = Storage::open(dir.as_ref()).expect("a log that was closed with its machine");
     let journal = Journal::open(&dir.as_ref().join("journal")).expect("a sound journal");
-    let data = DataDir { seed: [n; 32], storage, journal, suspect: false };
+    let data = DataDir { seed: [n; 32], storage, journal, suspect: false, old_journal: None };
     let settings = Settings {
         keepalive: Duration::from_millis(500),
         idle_timeout: Duration::from_secs(3),
@@ -87,7 +87,7 @@ async fn serve(n: u8, dir: impl AsRef<Path>, running: Arc<Mutex<Option<Node>>>) 
         settings,
         ..Options::listening("0.0.0.0:4470")
     };
-    let (node, mut task) = Node::start(data, options).await.expect("the node starts");
+    let (node, mut task) = Node::start_on(data, options).await.expect("the node starts");
     *running.lock().expect("nobody panicked") = Some(node);
     task.stopped().await.expect("the node runs");
 }

@@ -170,7 +170,7 @@ async fn host(
 ) -> turmoil::Result {
     let storage = Storage::open(dir.as_ref())?;
     let journal = Journal::open(&dir.as_ref().join("journal"))?;
-    let data = DataDir { seed, storage, journal, suspect: false };
+    let data = DataDir { seed, storage, journal, suspect: false, old_journal: None };
     let settings = Settings {
         keepalive: Duration::from_millis(500),
         idle_timeout: Duration::from_secs(3),
@@ -185,7 +185,7 @@ async fn host(
         settings,
         cluster,
     };
-    let (node, mut task) = Node::start(data, options).await?;
+    let (node, mut task) = Node::start_on(data, options).await?;
     *running.borrow_mut() = Some(node);
     Ok(task.stopped().await?)
 }

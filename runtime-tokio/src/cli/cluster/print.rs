@@ -138,6 +138,12 @@ fn held_by(holder: Option<&HolderDoc>) -> String {
 fn standing(out: &mut impl Write, status: &ClusterDoc) -> io::Result<()> {
     let mut rows: Vec<(&str, String)> = Vec::new();
     let mut row = |name, text: String| rows.push((name, text));
+    if status.role == "aside" {
+        row(
+            "aside",
+            "the journal may be an old copy: this node takes no part. See quorate doctor".into(),
+        );
+    }
     let Some(cluster) = &status.cluster else {
         row("node", status.node.clone());
         row("cluster", "none: `quorate cluster init` makes one, or a member adds this node".into());

@@ -1,7 +1,7 @@
 //! `quorate sim bugs`: the planted bugs, and the seeds that each took.
 //!
 //! No build of this program contains one: they are hunted in a build of their own, by
-//! `cargo run -p quorate-planted`, which keeps what it found in the table that is printed here.
+//! `cargo run -p quorate-planted --example hunt`, which keeps what it found in the table that is printed here.
 
 use quorate_scenarios::planted;
 use serde_json::json;
@@ -29,7 +29,7 @@ pub(super) fn run(as_json: bool) -> Result<(), Failure> {
         let median = seeds.get(count / 2).copied().unwrap_or(0);
         print(&format!(
             "{count} planted bugs, half of them found within {median} seeds, all within {most}; \
-             `cargo run -p quorate-planted` hunts them again"
+             `cargo run -p quorate-planted --example hunt` hunts them again"
         ))?;
     }
     Ok(())

@@ -1,17 +1,21 @@
-//! `quorate sim explore`: forks from where marks were first reached, beside plain seeds.
+//! `quorate sim explore`: forks from where marks were first reached, beside plain seeds; or, with
+//! `--exhaustive`, every state of a small configuration.
+
+use std::path::PathBuf;
 
 use clap::Args;
-use quorate_sim::explore::guided::{Options, Progress, Searched};
+use quorate_scenarios::Compared;
+use quorate_sim::explore::guided::{Options, Path, Progress, Searched};
 use serde_json::{Value, json};
 
 use super::shrink::spinner;
-use super::{print, replay_command, scenario};
+use super::{exhaustive, print, replay_command, scenario};
 use crate::control::protocol::{Code, Failure};
 
 /// What to explore, and for how long.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ExploreArgs {
-    /// The scenario
+    /// The scenario; with --exhaustive, small_election or small_log
     #[arg(long, value_name = "NAME")]
     scenario: String,
     /// How many machine steps to spend, on each of the two ways
@@ -20,9 +24,20 @@ pub(crate) struct ExploreArgs {
     /// The first seed
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Write the first failure there, as a capsule
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Look at every state of a small configuration, breadth first
+    #[arg(long, conflicts_with_all = ["steps", "from", "out"])]
+    exhaustive: bool,
+    #[command(flatten)]
+    within: exhaustive::Within,
 }
 
 pub(super) fn run(args: &ExploreArgs, as_json: bool) -> Result<(), Failure> {
+    if args.exhaustive {
+        return exhaustive::run(&args.scenario, &args.within, as_json);
+    }
     let named = scenario(&args.scenario)?;
     let options = Options { steps_max: args.steps, until_failure: true };
     let bar = spinner();
@@ -31,7 +46,8 @@ pub(super) fn run(args: &ExploreArgs, as_json: bool) -> Result<(), Failure> {
         bar.set_message(format!("{steps} steps, {runs} runs, {marks} marks, {failures} failures"));
         bar.tick();
     };
-    let comparison = named.trial.compare(args.from, options, &mut told);
+    let Compared { comparison, plain: plain_capsule, guided: guided_capsule } =
+        named.trial.compare(named.name, args.from, options, &mut told);
     bar.finish_and_clear();
     let (plain, guided) = (&comparison.plain, &comparison.guided);
     if as_json {
@@ -48,23 +64,38 @@ pub(super) fn run(args: &ExploreArgs, as_json: bool) -> Result<(), Failure> {
             print(&format!("  {name:<28} after {step} steps, on plain seeds after {at}"))?;
         }
     }
-    let found = plain.failures.first().map(|found| ("plain seeds", found));
-    match found.or_else(|| guided.failures.first().map(|found| ("the guided search", found))) {
-        None => Ok(()),
-        Some((by, found)) => {
-            let (seed, forks) = (found.path.seed, found.path.forks.len());
-            let text = match &found.outcome.result {
-                Err(failure) => failure.to_string(),
-                Ok(()) => String::new(),
-            };
-            let how = if forks == 0 {
-                replay_command(named.name, seed)
-            } else {
-                format!("{forks} forks from seed {seed}: {:?}", found.path.forks)
-            };
-            Err(Failure::new(Code::Failed, format!("{by} found: {text}\n  {how}")))
-        }
+    let first = plain.failures.first().map(|found| ("plain seeds", found, plain_capsule));
+    let first = first.or_else(|| {
+        guided.failures.first().map(|found| ("the guided search", found, guided_capsule))
+    });
+    let Some((by, found, capsule)) = first else { return Ok(()) };
+    let text = found.outcome.result.as_ref().err().map_or_else(String::new, ToString::to_string);
+    let how = how_to_replay(args, named.name, &found.path, capsule.as_deref())?;
+    Err(Failure::new(Code::Failed, format!("{by} found: {text}\n  {how}")))
+}
+
+/// The command that shows a failure again; its capsule is written where it was asked for.
+fn how_to_replay(
+    args: &ExploreArgs,
+    name: &str,
+    path: &Path<String>,
+    capsule: Option<&str>,
+) -> Result<String, Failure> {
+    if let (Some(out), Some(capsule)) = (&args.out, capsule) {
+        std::fs::write(out, capsule)
+            .map_err(|error| Failure::new(Code::Storage, format!("{}: {error}", out.display())))?;
+        return Ok(format!("quorate sim replay {}", out.display()));
     }
+    if path.forks.is_empty() {
+        return Ok(replay_command(name, path.seed));
+    }
+    let ExploreArgs { steps, from, .. } = args;
+    Ok(format!(
+        "{} forks from seed {}: to replay and shrink it, have it written as a capsule:\n  \
+         quorate sim explore --scenario {name} --from {from} --steps {steps} --out FILE",
+        path.forks.len(),
+        path.seed
+    ))
 }
 
 fn as_value<O>(searched: &Searched<O>) -> Value {

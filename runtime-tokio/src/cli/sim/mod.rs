@@ -1,6 +1,7 @@
 //! `quorate sim`: the scenarios, many seeds of them, one again, and one made smaller.
 
 mod bugs;
+mod exhaustive;
 mod explore;
 mod list;
 mod replay;
@@ -27,7 +28,8 @@ pub(crate) enum SimCommand {
     Replay(replay::ReplayArgs),
     /// Make a failing seed as small as it goes, as a capsule: a file that replays on its own
     Shrink(shrink::ShrinkArgs),
-    /// Search by forking runs where they first reached a mark, beside plain seeds
+    /// Search by forking runs where they first reached a mark, beside plain seeds; or look at every
+    /// state of a small configuration
     Explore(explore::ExploreArgs),
     /// The planted bugs, and how many seeds it took to find each
     Bugs,

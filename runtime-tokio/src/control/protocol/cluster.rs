@@ -456,6 +456,7 @@ impl From<Holder> for HolderDoc {
 pub(crate) struct ClusterDoc {
     pub(crate) cluster: Option<String>,
     pub(crate) node: String,
+    /// Or `aside`: the journal may be an old copy, and the node takes no part.
     pub(crate) role: String,
     pub(crate) health: String,
     pub(crate) leader: Option<String>,
@@ -492,6 +493,7 @@ pub(crate) struct SeatedDoc {
 impl ClusterDoc {
     pub(crate) fn of(node: String, status: &Status) -> ClusterDoc {
         let role = match status.role {
+            _ if status.stands_aside.is_some() => "aside",
             Role::Outside => "outside",
             Role::Leader => "leader",
             Role::Follower => "follower",

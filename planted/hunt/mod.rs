@@ -9,25 +9,25 @@ use quorate_scenarios::{catalogue, find, planted};
 use quorate_sim::{Failure, Options, Outcome};
 
 /// A bug that no scenario finds within so many seeds is not found.
-pub const SEEDS_MAX: u64 = 1_000;
+pub(crate) const SEEDS_MAX: u64 = 1_000;
 
 /// A bug that is found within so many seeds where it was found before is not looked for elsewhere.
 const SOON: u64 = 150;
 
 /// What a hunt brought home.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// The scenario that found it.
-    pub scenario: &'static str,
+    pub(crate) scenario: &'static str,
     /// How many seeds that took, from seed 0 on.
-    pub seeds: u64,
+    pub(crate) seeds: u64,
     /// How the run failed.
-    pub failure: Failure,
+    pub(crate) failure: Failure,
 }
 
 /// The scenarios that run the protocol of `bug`: those of its own system.
 #[must_use]
-pub fn scenarios(bug: Bug) -> Vec<&'static str> {
+pub(crate) fn scenarios(bug: Bug) -> Vec<&'static str> {
     let protocol =
         ALL.iter().find(|(of, ..)| *of == bug).map_or("", |(_, _, protocol, _)| protocol);
     let system = match protocol {
@@ -41,7 +41,7 @@ pub fn scenarios(bug: Bug) -> Vec<&'static str> {
 
 /// Runs `scenario` with `bug` planted over the seeds from 0 to `seeds`, to the first that fails.
 #[must_use]
-pub fn hunt_in(bug: Option<Bug>, scenario: &str, seeds: u64) -> Option<Found> {
+pub(crate) fn hunt_in(bug: Option<Bug>, scenario: &str, seeds: u64) -> Option<Found> {
     let options = Options { recheck_every: 0, failures_max: 1, ..Options::default() };
     let named = find(scenario)?;
     // A run is built and made on one thread: what is planted there is planted in the run.
@@ -53,7 +53,7 @@ pub fn hunt_in(bug: Option<Bug>, scenario: &str, seeds: u64) -> Option<Found> {
 /// Hunts `bug` where it was found before; if that does not find it soon, in every scenario that runs its
 /// protocol, each for a few seeds, then for more, up to `most`.
 #[must_use]
-pub fn hunt(bug: Bug, most: u64) -> Option<Found> {
+pub(crate) fn hunt(bug: Bug, most: u64) -> Option<Found> {
     let name = ALL.iter().find(|(of, ..)| *of == bug).map(|(_, name, ..)| *name);
     let before = planted().find(|before| Some(before.name) == name);
     let again = before.and_then(|before| hunt_in(Some(bug), before.scenario, most.min(SOON)));

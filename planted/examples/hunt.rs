@@ -1,4 +1,4 @@
-//! `cargo run -p quorate-planted [SEEDS] [BUG …] [SCENARIO …]`: hunts every planted bug, or those named, within
+//! `cargo run -p quorate-planted --example hunt -- [SEEDS] [BUG …] [SCENARIO …]`: hunts every planted bug, or those named, within
 //! so many seeds of each scenario, or of those named, and writes `planted/table.txt` and
 //! `docs/planted-bugs.md` when it hunted all.
 
@@ -6,8 +6,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use quorate_core::planted::ALL;
-use quorate_planted::{Found, SEEDS_MAX, hunt, hunt_in};
 use quorate_scenarios::find;
+
+use crate::hunt::{Found, SEEDS_MAX, hunt, hunt_in};
+
+#[path = "../hunt/mod.rs"]
+mod hunt;
 
 fn main() -> std::io::Result<()> {
     let (numbers, only): (Vec<String>, Vec<String>) =
@@ -40,7 +44,9 @@ fn main() -> std::io::Result<()> {
     if only.is_empty() && places.is_empty() && missed == 0 {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         std::fs::write(root.join("planted/table.txt"), table(&rows))?;
-        std::fs::write(root.join("docs/planted-bugs.md"), page(&rows))?;
+        let path = root.join("docs/planted-bugs.md");
+        let before = std::fs::read_to_string(&path)?;
+        std::fs::write(path, page(&before, &rows))?;
     }
     if missed > 0 {
         return Err(std::io::Error::other(format!("{missed} planted bugs were not found")));
@@ -59,24 +65,26 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-fn page(rows: &[Row]) -> String {
+/// The page with its prose kept: the numbers and the table are written anew.
+fn page(before: &str, rows: &[Row]) -> String {
     let mut seeds: Vec<u64> = rows.iter().map(|row| row.3.seeds).collect();
     seeds.sort_unstable();
     let median = seeds.get(seeds.len() / 2).copied().unwrap_or(0);
     let most = seeds.last().copied().unwrap_or(0);
-    let mut text = format!(
-        "# Planted bugs\n\n\
-         Ways in which systems of this kind get their protocols wrong, each planted at one line of `core` and hunted by the\n\
-         scenarios. Seeds are counted from 0; the scenario is the one that found the bug soonest. A bug that is not found makes\n\
-         the test suite red. Written by `cargo run -p quorate-planted`, which hunts them all again.\n\n\
-         {} bugs, the median found by seed {median}, the last by seed {most}.\n\n\
-         Not on the list because it does no harm: heeding the answer to an earlier greeting. Such an answer can only come over\n\
-         the link of an earlier process of the same peer, whose greeting it then takes for the present one's until the link\n\
-         breaks or the peer greets again; a connection of TCP carries nothing of an earlier one. A unit test of `handshake`\n\
-         (`ghosts_of_an_earlier_session_change_nothing`) holds the rule. `ticket` is the text of an invitation: it runs in no\n\
-         scenario, and has tests of its own.\n\n\
-         | bug | in | what is wrong | found by | seeds | as |\n|---|---|---|---|---|---|\n",
-        rows.len()
+    let count = rows.len();
+    let mut text = String::new();
+    for line in before.lines().take_while(|line| !line.starts_with("| bug |")) {
+        if line.contains(" bugs, the median found by seed ") {
+            let _ = writeln!(
+                text,
+                "{count} bugs, the median found by seed {median}, the last by seed {most}."
+            );
+        } else {
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    text.push_str(
+        "| bug | in | what is wrong | found by | seeds | as |\n|---|---|---|---|---|---|\n",
     );
     for (name, protocol, wrong, Found { scenario, seeds, failure }) in rows {
         let kind = format!("{:?}", failure.kind).to_lowercase();

@@ -1,14 +1,12 @@
 //! A failure as a file.
 
-mod toys;
-
+use crate::toys::author::{Authors, Bug};
+use crate::toys::probe::{Ask, Watch};
 use quorate_sim::capsule::{ParseError, Problem, Verdict};
 use quorate_sim::{
     Action, Capsule, Conditions, Failure, FailureKind, Fault, Kind, Loses, Options, Origin, Plan,
     Rng, Sim, SimTime, Span, Swarm, Topology, When, many, secs,
 };
-use toys::author::{Authors, Bug};
-use toys::probe::{Ask, Watch};
 
 fn origin(machine: &str) -> Origin {
     Origin { program: "0.1.0".to_owned(), machine: machine.to_owned() }

@@ -1,15 +1,13 @@
 //! Runs as wholes: they are determined by their seed, failures are found and named.
 
-mod toys;
-
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::toys::author::{Authors, Bug};
+use crate::toys::probe::{Ask, Watch, sim};
 use quorate_sim::{
     FailureKind, Fault, Options, Plan, SimTime, check_determinism, many, record, run,
 };
-use toys::author::{Authors, Bug};
-use toys::probe::{Ask, Watch, sim};
 
 fn authors(bug: Bug) -> impl Fn(u64) -> (Authors, Plan<u64>) + Sync {
     move |seed| (Authors::new(3 + (seed % 3) as usize, bug), Plan::new(SimTime::secs(10)))
@@ -33,7 +31,7 @@ fn hash_for_another_process() {
 #[test]
 fn another_process_gets_the_same_trace() {
     let tests = std::env::current_exe().expect("this program");
-    let arguments = ["--exact", "hash_for_another_process", "--nocapture"];
+    let arguments = ["--exact", "runs::hash_for_another_process", "--nocapture"];
     let output = Command::new(tests).args(arguments).output().expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let here = format!("hash {:016x}", run(&authors(Bug::None), 5).trace_hash);

@@ -1,11 +1,9 @@
 //! Each fault does what it says.
 
-mod toys;
-
 use std::collections::BTreeMap;
 
+use crate::toys::probe::{Ask, Told, Watch, Word, sim, sim_with, watch};
 use quorate_sim::{Fault, Loses, Ratio, Sim, SimTime, Span, System, When, ms, secs};
-use toys::probe::{Ask, Told, Watch, Word, sim, sim_with, watch};
 
 #[test]
 fn without_faults_everything_arrives() {
@@ -97,7 +95,7 @@ fn held_effects_never_leave_before_the_sync_and_send_now_does() {
     let said = |told: &Told| matches!(told, Told::Said(_));
     assert!(sim.system.seen.iter().filter(|(_, _, told)| said(told)).count() > 400);
     let to_self = sim.system.id(0);
-    let late = |(_, node, told): &&toys::probe::Seen| {
+    let late = |(_, node, told): &&crate::toys::probe::Seen| {
         *node == 0 && matches!(told, Told::Heard(from, Word::Late(_)) if *from == to_self)
     };
     assert!(sim.system.seen.iter().filter(late).count() > 200, "one hears oneself");
@@ -169,7 +167,7 @@ fn a_full_disk_stops_the_process_until_there_is_room() {
     let seen = watch(sim(Watch::new(2), vec![(1_000, full)]));
     let said = |from: u64, to: u64| {
         let during = SimTime::ms(from)..SimTime::ms(to);
-        let said = |(at, node, told): &&toys::probe::Seen| {
+        let said = |(at, node, told): &&crate::toys::probe::Seen| {
             *node == 0 && during.contains(at) && matches!(told, Told::Said(_))
         };
         seen.seen.iter().filter(said).count()
@@ -192,7 +190,7 @@ fn clocks_drift_and_jump() {
     let seen = watch(sim);
     let ticks = |node: usize, from: u64, to: u64| {
         let during = SimTime::ms(from)..SimTime::ms(to);
-        let tick = |(at, on, told): &&toys::probe::Seen| {
+        let tick = |(at, on, told): &&crate::toys::probe::Seen| {
             *on == node && during.contains(at) && *told == Told::Ticked
         };
         seen.seen.iter().filter(tick).count()

@@ -1,9 +1,7 @@
 //! A replicated register under every fault, judged by its clients' history; and one that is wrong.
 
-mod toys;
-
+use crate::toys::register::Registers;
 use quorate_sim::{FailureKind, Options, Plan, SimTime, many, run};
-use toys::register::Registers;
 
 fn registers(forgetful: bool) -> impl Fn(u64) -> (Registers, Plan<Option<u64>>) + Sync {
     move |_| (Registers::new(3, forgetful), Plan::new(SimTime::secs(3)))

@@ -1,11 +1,9 @@
 //! The vector clocks of a recorded run say what happened before what, and nothing else.
 
-mod toys;
-
+use crate::toys::author::{Authors, Bug};
 use quorate_sim::shiviz::{Clock, clocks, log};
 use quorate_sim::trace::{TraceEvent, What};
 use quorate_sim::{About, Plan, SimTime, record};
-use toys::author::{Authors, Bug};
 
 fn small_run() -> Vec<TraceEvent> {
     let scenario = |_: u64| (Authors::new(3, Bug::None), Plan::new(SimTime::ms(1_500)));

@@ -1,12 +1,10 @@
 //! Faults that take what was durable, and the atlas that says of whom.
 
-mod toys;
-
 use std::collections::BTreeSet;
 
+use crate::toys::probe::{Ask, Told, Watch, sim, sim_with, watch};
 use quorate_sim::many::prepare;
 use quorate_sim::{Atlas, Fault, Kind, Loses, Plan, Ratio, SimTime, Span, Swarm, When, ms, secs};
-use toys::probe::{Ask, Told, Watch, sim, sim_with, watch};
 
 fn power_cut(node: usize) -> Fault {
     Fault::Crash { node, when: When::Now, loses: Loses::Unsynced, down_us: ms(10) }

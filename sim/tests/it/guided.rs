@@ -1,11 +1,11 @@
 //! Forks from where a mark was reached, against plain seeds with as many machine steps.
 
-mod toys;
-
+use crate::toys::author::{Authors, Bug};
 use quorate_machine::{Cx, Effects, Input, Machine, Never, Time};
+use quorate_sim::capsule::Verdict;
 use quorate_sim::explore::guided::{Options, Progress, compare, guided, plain};
-use quorate_sim::{Fault, HostCx, Plan, SimTime, System, many, ms};
-use toys::author::{Authors, Bug};
+use quorate_sim::shrink::Effort;
+use quorate_sim::{Capsule, Fault, HostCx, Origin, Plan, SimTime, System, many, ms, shrink};
 
 /// Climbs a stair by a chance of one in forty each tick, until it falls, by one in eight: it comes
 /// one stair further in about one of six runs.
@@ -112,6 +112,35 @@ fn a_failure_of_a_fork_is_replayed_to_the_same_trace() {
         assert_eq!(recorded.trace_hash, found.outcome.trace_hash);
         assert!(recorded.trace.is_some_and(|trace| trace.len() > 100));
     }
+}
+
+#[test]
+fn a_failure_of_a_fork_is_a_capsule_that_replays_and_shrinks() {
+    let scenario = |_| (Authors::new(3, Bug::SendBeforeDurable), Plan::new(SimTime::secs(5)));
+    let options = Options { steps_max: 1_200_000, until_failure: false };
+    let searched = guided(&scenario, 7, options, |_| {});
+    let origin = Origin { program: "tests".to_owned(), machine: "here".to_owned() };
+    let forked = searched.failures.iter().find(|found| !found.path.forks.is_empty());
+    let found = forked.expect("a fork fails");
+    let capsule = found.capsule(&scenario, "authors", origin.clone()).expect("it failed");
+    let text = capsule.to_string();
+    let again: Capsule<_> = text.parse().expect("what is written can be read");
+    assert_eq!(again, capsule);
+    let replay = |capsule: &Capsule<_>| {
+        let sim = capsule.prepare(scenario(7).0, false).expect("it fits");
+        capsule.judge(&origin, &sim.finish()).verdict
+    };
+    assert_eq!(replay(&again), Verdict::ToTheLetter, "{text}");
+    // Stopping on the way, or asking for a time that nothing happens at, changes nothing.
+    let mut sim = again.prepare(scenario(7).0, false).expect("it fits");
+    for us in (0..60_000_000).step_by(333_333) {
+        sim.advance(SimTime(us));
+    }
+    assert_eq!(again.judge(&origin, &sim.finish()).verdict, Verdict::ToTheLetter);
+    let shrunk = shrink(&scenario, &again, Effort::default(), &mut |_| {}).expect("it fails");
+    assert!(shrunk.capsule.run.schedule.len() < again.run.schedule.len());
+    assert!(shrunk.capsule.run.forks.len() <= again.run.forks.len());
+    assert_eq!(replay(&shrunk.capsule), Verdict::ToTheLetter, "{}", shrunk.capsule);
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! Faults of the network: what is held, repeated, corrupted, and how far it is.
 
-mod toys;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::toys::probe::{Told, Watch, sim, sim_with, watch};
 use quorate_sim::{
     Conditions, Distribution, Fault, Ratio, Regions, SimTime, Span, Symmetry, ms, secs,
 };
-use toys::probe::{Told, Watch, sim, sim_with, watch};
 
 fn clog(ms: u64) -> Fault {
     Fault::Clog { lanes: vec![(0, 1)], lasts_us: ms * 1_000 }
@@ -118,8 +116,9 @@ fn messages_take_as_long_as_the_regions_are_apart() {
         conditions.network.distribution = Distribution::Exponential;
     }));
     // Nodes 2 and 5 are in Asia, 3 is in America. None of them writes anything.
-    let ticked =
-        |(at, node, told): &toys::probe::Seen| (*node == 2 && *told == Told::Ticked).then_some(*at);
+    let ticked = |(at, node, told): &crate::toys::probe::Seen| {
+        (*node == 2 && *told == Told::Ticked).then_some(*at)
+    };
     let sent: Vec<SimTime> = seen.seen.iter().filter_map(ticked).collect();
     let took = |to: usize| {
         let pings = seen.pings(2, to).into_iter();

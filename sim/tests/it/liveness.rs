@@ -1,11 +1,9 @@
 //! The second phase: a core is healed, nothing else goes on, and the run converges or is excused.
 
-mod toys;
-
+use crate::toys::probe::{Ask, Told, Watch, sim, sim_with};
 use quorate_sim::{
     FailureKind, Fault, Loses, Options, Plan, Ratio, Sim, SimTime, When, many, ms, run, secs,
 };
-use toys::probe::{Ask, Told, Watch, sim, sim_with};
 
 fn loops(node: usize) -> Fault {
     Fault::CrashLoop { node, times: 100, up_us: ms(150), down_us: ms(50) }

@@ -20,7 +20,6 @@ pub type Key = (NodeId, u64);
 #[derive(Clone)]
 pub struct Author {
     bug: Bug,
-    peers: Vec<NodeId>,
     linked: BTreeSet<NodeId>,
     next: u64,
     pub entries: BTreeMap<Key, u64>,
@@ -142,7 +141,6 @@ impl System for Authors {
     fn boot(&self, node: usize) -> Author {
         Author {
             bug: self.bug,
-            peers: (0..self.nodes).map(|peer| self.id(peer)).collect(),
             linked: BTreeSet::new(),
             next: 0,
             entries: BTreeMap::new(),

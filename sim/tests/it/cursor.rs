@@ -1,10 +1,8 @@
 //! A cursor goes anywhere in a run, and finds there what a straight run has there.
 
-mod toys;
-
+use crate::toys::author::{Authors, Bug};
 use quorate_sim::many::prepare;
 use quorate_sim::{Cursor, Plan, SimTime};
-use toys::author::{Authors, Bug};
 
 fn scenario(_: u64) -> (Authors, Plan<u64>) {
     let mut authors = Authors::new(3, Bug::None);

@@ -1,17 +1,15 @@
 //! Failing runs become as small as they go.
 
-mod toys;
-
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::toys::author::{Authors, Bug};
 use quorate_machine::{Cx, Effects, Input, Machine, Never, Time};
 use quorate_sim::shrink::Effort;
 use quorate_sim::{
     Action, Capsule, Conditions, FailureKind, Fault, HostCx, Loses, Loss, Options, Origin, Plan,
     Rng, Shrunk, SimTime, System, Topology, View, When, many, ms, shrink,
 };
-use toys::author::{Authors, Bug};
 
 fn origin() -> Origin {
     Origin { program: "a test".to_owned(), machine: "one".to_owned() }

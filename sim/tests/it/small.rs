@@ -1,13 +1,11 @@
 //! Small configurations, looked at whole.
 
-mod toys;
-
 use core::hash::Hash;
 
+use crate::toys::lock::Locks;
 use quorate_machine::{Cx, Effects, Input, Machine, Never, NodeId, Time};
 use quorate_sim::explore::small::{Bounds, Ended, Explored, Small, State, explore, narrate};
 use quorate_sim::trace::TraceHasher;
-use toys::lock::Locks;
 
 fn crashes(crashes: u32) -> Bounds {
     Bounds { crashes, ..Bounds::default() }

@@ -2,16 +2,14 @@
 //!
 //! The pages stay in the target directory (`tmp`), to be looked at.
 
-mod toys;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::toys::author::{Authors, Bug};
 use quorate_sim::many::prepare;
 use quorate_sim::picture::{Caption, html};
 use quorate_sim::trace::What;
 use quorate_sim::{Outcome, Plan, SimTime};
-use toys::author::{Authors, Bug};
 
 /// A run with states; of the first one with `bug` that fails, if it can.
 fn run(nodes: usize, bug: Bug, writes: u64, active: SimTime) -> Outcome {
