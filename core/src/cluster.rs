@@ -63,7 +63,7 @@ mod status;
 mod tests;
 mod watches;
 
-use applying::Due;
+use applying::{Due, Marked};
 use aside::Aside;
 pub use guard::{Guard, Loss};
 use leading::{Asker, Leading};
@@ -101,6 +101,12 @@ pub const RETRY_MS: u64 = 50;
 /// A member that hears no leader asks this often whether it still is one, in milliseconds.
 pub const HELLO_MS: u64 = 5_000;
 
+/// Entries of so many bytes give way to a snapshot though they are fewer than
+/// [`Config::compact_entries`].
+pub const COMPACT_BYTES: u64 = 64 << 20;
+/// No more bytes of entries than this are kept behind a snapshot, whatever [`Config::keep_entries`] is.
+pub const KEEP_BYTES: u64 = 16 << 20;
+
 /// How a cluster's node is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -108,8 +114,10 @@ pub struct Config {
     pub timing: Timing,
     /// Higher campaigns earlier.
     pub priority: u8,
-    /// After so many entries a snapshot takes their place, if they are worth it: if they have at least
-    /// half the bytes of the state, or are sixteen times as many.
+    /// After so many entries, or [`COMPACT_BYTES`] of them, a snapshot takes their place, if they are
+    /// worth it: if they have at least half the bytes of the state, or are sixteen times as many. To
+    /// write one takes a node some milliseconds for each megabyte of the state, in which it does nothing
+    /// else, and all its members do so at about the same time: so it should be rare.
     pub compact_entries: u64,
     /// So many of them are kept for those who are a little behind.
     pub keep_entries: u64,
@@ -120,7 +128,7 @@ impl Default for Config {
         Config {
             timing: Timing::default(),
             priority: 0,
-            compact_entries: 16_384,
+            compact_entries: 131_072,
             keep_entries: 4_096,
         }
     }
@@ -156,7 +164,7 @@ pub struct Cluster {
     /// What becomes of entries that were proposed here, by index.
     due: BTreeMap<u64, Due>,
     /// The state that a snapshot is to be made of.
-    marked: Option<Registry>,
+    marked: Option<Marked>,
     /// Bytes of the entries since the last snapshot.
     bytes: u64,
     leading: Option<Leading>,

@@ -99,9 +99,10 @@ pub struct Timing {
 }
 
 impl Default for Timing {
-    /// For a local network: 40 and 280 ms, so that another leads half a second after a leader has died.
+    /// For a local network: 40 and 240 ms, so that another leads within half a second after a leader has
+    /// died.
     fn default() -> Timing {
-        Timing { heartbeat_us: 40_000, election_us: 280_000 }
+        Timing { heartbeat_us: 40_000, election_us: 240_000 }
     }
 }
 

@@ -4,10 +4,18 @@ use alloc::vec::Vec;
 
 use super::leading::Asker;
 use super::message::{Error, Event, Record};
-use super::{Cluster, Step};
+use super::{COMPACT_BYTES, Cluster, KEEP_BYTES, Step};
 use crate::log::{self, Ballot, Entry, Members, Payload, Snapshot};
 use crate::machine::Input;
 use crate::registry::{Proposal, Refusal, Registry, Reply};
+
+/// The state as of when a snapshot was due, and how many bytes the entries had by then: it is written
+/// once those that came since are enough for whoever is a little behind.
+#[derive(Clone, Debug)]
+pub(super) struct Marked {
+    state: Registry,
+    bytes: u64,
+}
 
 /// What was proposed at an index by this node.
 #[derive(Clone, Debug)]
@@ -166,17 +174,19 @@ impl Cluster {
         let (entries, (_, state)) = (applied.saturating_sub(base), self.registry.size());
         let most = self.config.compact_entries;
         if self.marked.is_none() && !self.halted {
+            let many = entries >= most || self.bytes >= COMPACT_BYTES;
             let worth = self.bytes + 64 * entries >= state / 2 || entries >= 16 * most;
-            if entries >= most && worth {
-                self.marked = Some(self.registry.clone());
+            if many && worth {
+                self.marked = Some(Marked { state: self.registry.clone(), bytes: self.bytes });
             }
             return;
         }
-        let Some(index) = self.marked.as_ref().map(Registry::revision) else { return };
-        if applied < index + self.config.keep_entries {
+        let Some(Marked { state: marked, bytes }) = &self.marked else { return };
+        let (index, since) = (marked.revision(), self.bytes - bytes);
+        if applied < index + self.config.keep_entries && since < KEEP_BYTES {
             return;
         }
-        let Some(marked) = self.marked.take() else { return };
+        let Some(Marked { state: marked, .. }) = self.marked.take() else { return };
         let data = if self.keeps_data() { marked.encode() } else { Default::default() };
         bug!(snapshot_of_a_later_state => return self.feed(step, Input::Command(log::Command::Compact {
             index,

@@ -12,6 +12,7 @@ use crate::registry::{self, Change, Fence, Query, Refusal, Reply, Target};
 
 mod attempts;
 mod back_again;
+mod behind;
 
 const LATENCY_US: u64 = 2_000;
 
@@ -41,6 +42,8 @@ struct Net {
     config: Config,
     cut: BTreeSet<(usize, usize)>,
     on_the_way: BTreeMap<(Time, u64), (usize, usize, Message)>,
+    /// Entries sent in appends, to anybody.
+    appended: usize,
     now: Time,
     steps: u64,
     tickets: u64,
@@ -83,6 +86,7 @@ impl Net {
             config,
             cut: BTreeSet::new(),
             on_the_way: BTreeMap::new(),
+            appended: 0,
             now: Time::ZERO,
             steps: 0,
             tickets: 0,
@@ -152,6 +156,9 @@ impl Net {
             let to = (0..self.hosts.len()).find(|node| id(*node) == to).expect("one of us");
             if !self.cut.contains(&(n, to)) {
                 self.steps += 1;
+                if let Body::Log(log::Message::Append { entries, .. }) = &message.body {
+                    self.appended += entries.len();
+                }
                 let at = self.now.after_us(if to == n { 100 } else { LATENCY_US });
                 self.on_the_way.insert((at, self.steps), (n, to, message));
             }
@@ -523,6 +530,24 @@ fn a_newcomer_and_a_restarted_node_have_the_state_from_snapshots() {
     net.assert_equal();
     assert_eq!(net.get(2, "k", Read::Linearizable), Ok(Some(b("v"))));
     assert_eq!(net.holder(3).map(|(node, _)| node), Some(id(0)), "a restart ends no lease");
+}
+
+#[test]
+fn a_few_long_entries_give_way_to_a_snapshot_too() {
+    let mut net = Net::cluster(1);
+    let long = |key: &'static str| registry::Command::Put {
+        key: b(key),
+        value: vec![0; registry::MAX_VALUE_BYTES].into(),
+        lease: None,
+        previous: None,
+        fence: None,
+    };
+    let fit = ((COMPACT_BYTES + KEEP_BYTES) / registry::MAX_VALUE_BYTES as u64) as usize;
+    for _ in 0..fit + 1 {
+        net.change(0, long("k")).unwrap();
+        assert!(net.hosts[0].cluster.log().len() as usize <= fit + 4);
+    }
+    assert_eq!(net.hosts[0].cluster.status().counters.compactions, 1);
 }
 
 #[test]

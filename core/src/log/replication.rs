@@ -69,6 +69,9 @@ pub(super) struct Follower {
     pub(super) matched: u64,
     /// What to send next.
     next: u64,
+    /// Where to begin again when nothing was answered: not lower than it has said, or a node that is
+    /// away would be sent the whole log at every heartbeat.
+    begin: u64,
     in_flight: u32,
     /// When the last answered append was sent.
     answered: Option<Time>,
@@ -187,6 +190,7 @@ impl Log {
                 blank: false,
                 matched: 0,
                 next: last,
+                begin: last,
                 in_flight: 0,
                 answered: None,
                 sent: Time::ZERO,
@@ -244,7 +248,7 @@ impl Log {
             let waits = follower.next > follower.matched + 1;
             let late = now.since_us(follower.sent) > patience_us;
             if waits && late && !bug!(last_append_not_repeated) {
-                follower.next = follower.matched + 1;
+                follower.next = follower.begin.max(follower.matched + 1);
                 follower.in_flight = 0;
             }
             // What it certainly has: an append that is still on its way is not waited for.
@@ -290,8 +294,11 @@ impl Log {
             self.commit = self.commit.max(commit.min(end_or_more));
             Ok(end)
         } else {
-            // "If desired, the protocol can be optimized": all up to the commit is the same.
-            Err(self.commit)
+            // "If desired, the protocol can be optimized to reduce the number of rejected AppendEntries
+            // RPCs": it is perhaps only behind; if not, all up to the commit is the same, of which it
+            // knows little when it has just started.
+            let end = self.entries.last_index();
+            Err(if after.index > end { end } else { self.commit })
         };
         let appended = Message::Appended { ballot, matched, sent };
         match bug!(appended_before_durable) {
@@ -350,12 +357,12 @@ impl Log {
                     follower.in_flight = 0;
                 }
             }
-            Err(commit) if commit < last => {
+            Err(end) if end < last => {
                 // What it had it may have no more: a witness that is removed, and added with another
                 // seat, begins anew. Sending on from what it once had would go round in circles, as
                 // fast as the network. To believe a late answer costs some entries sent twice.
-                follower.matched = follower.matched.min(commit);
-                follower.next = commit + 1;
+                follower.matched = follower.matched.min(end);
+                (follower.next, follower.begin) = (end + 1, end + 1);
                 follower.in_flight = 0;
             }
             _ => return,
