@@ -210,8 +210,8 @@ fn a_lock_has_one_holder_and_each_a_higher_token() {
     assert_eq!((code, &said[..]), (0, ""));
     let new = second.token();
     assert!(new > old);
-    let stale = ada.refusal(&["reg", "put", "job", "2", "--fence", &fence(old)], 8);
-    assert_eq!(stale["current"], new, "{stale}");
+    let stale = ada.refusal(&["reg", "put", "job", "2", "--fence", &fence(old)], 11);
+    assert_eq!((&stale["code"], &stale["current"]), (&json!("old_token"), &json!(new)));
     ada.run(&["reg", "put", "job", "2", "--fence", &fence(new)]).ok();
 
     // A signal is the command's; its end is ours, and the lock is free at once.
@@ -219,7 +219,7 @@ fn a_lock_has_one_holder_and_each_a_higher_token() {
     let (code, said) = second.stopped();
     assert_eq!(code, 128 + 15, "{said}");
     cai.run(&["lock", "jobs", "--wait", "0s", "--", "sh", "-c", "exit 7"]).ended_silently(7);
-    let stale = ada.refusal(&["reg", "delete", "job", "--fence", &fence(new)], 8);
+    let stale = ada.refusal(&["reg", "delete", "job", "--fence", &fence(new)], 11);
     assert_eq!(stale["current"], Json::Null, "nobody holds it");
     let said = cai.run(&["lock", "jobs", "--", "/nonexistent/command"]).refused(3);
     assert!(said.contains("cannot run"), "{said}");
