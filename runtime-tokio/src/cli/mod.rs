@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use quorate_core::entry::MAX_BODY_BYTES;
 use quorate_runtime_tokio::node::data_dir::{DataDir, node_id};
 use tokio::time::timeout;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -216,7 +217,7 @@ fn request(command: Command) -> Result<Request, Failure> {
         Command::Peers => Request::Peers,
         Command::Doctor { trust_disk } => Request::Doctor { trust_disk },
         Command::Put { key, value } => {
-            Request::Put { key: blob(key), value: value_or_stdin(value)? }
+            Request::Put { key: blob(key), value: value_or_stdin(value, MAX_BODY_BYTES)? }
         }
         Command::Get { key } => Request::Get { key: blob(key) },
         Command::Delete { key } => Request::Delete { key: blob(key) },
@@ -269,12 +270,11 @@ fn blob(text: std::ffi::OsString) -> Blob {
     Blob(text.into_vec())
 }
 
-/// The value itself, or what standard input holds where it is `-`.
-fn value_or_stdin(value: std::ffi::OsString) -> Result<Blob, Failure> {
+/// The value itself, or what standard input holds where it is `-`, `most` bytes at most.
+fn value_or_stdin(value: std::ffi::OsString, most: usize) -> Result<Blob, Failure> {
     if value != "-" {
         return Ok(blob(value));
     }
-    let most = quorate_core::entry::MAX_BODY_BYTES;
     let mut bytes = Vec::new();
     let read = io::stdin().take(most as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::new(Code::Failed, format!("standard input: {error}")))?;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use quorate_core::cluster::Loss;
+use quorate_core::registry::MAX_VALUE_BYTES;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{blob, value_or_stdin};
@@ -59,11 +60,12 @@ pub(super) fn reg_request(command: RegCommand) -> Result<Request, Failure> {
         }
         RegCommand::Put { key, value, prev_revision, with, limit } => {
             let given = GivenDoc { previous: prev_revision, fence: with.fence.map(Into::into) };
-            let (key, value) = (blob(key), value_or_stdin(value)?);
+            let (key, value) = (blob(key), value_or_stdin(value, MAX_VALUE_BYTES)?);
             within(limit, Ask::Put { key, value, lease: with.lease, given })
         }
         RegCommand::Cas { key, expected, value, with, limit } => {
-            let (key, expected, value) = (blob(key), blob(expected), value_or_stdin(value)?);
+            let (key, expected, value) =
+                (blob(key), blob(expected), value_or_stdin(value, MAX_VALUE_BYTES)?);
             let fence = with.fence.map(Into::into);
             within(limit, Ask::Cas { key, expected, value, lease: with.lease, fence })
         }
