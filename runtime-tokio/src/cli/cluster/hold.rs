@@ -101,7 +101,7 @@ impl Candidacy {
         tokio::select! {
             biased;
             () = self.runs_out(Duration::ZERO) => Err(Loss::Expired),
-            loss = self.keep(None) => Err(loss),
+            loss = self.keep() => Err(loss),
             token = self.hear(mine) => Ok(token),
         }
     }
@@ -132,8 +132,9 @@ impl Candidacy {
         }
     }
 
-    /// Keeps the lease alive until it is lost, or the grant of `token` is asked back.
-    async fn keep(&self, token: Option<u64>) -> Loss {
+    /// Keeps the lease alive until it is lost, or the name is asked back: also from who has not heard yet
+    /// that it has it. The log's time for that runs already, so nothing is gained by renewing.
+    async fn keep(&self) -> Loss {
         let mut line = Line::new(&self.data);
         loop {
             let at = self.guard().renew_at();
@@ -141,10 +142,7 @@ impl Candidacy {
             until(at).await;
             let sent = now();
             match line.ask(Ask::KeepAlive { lease: self.lease }, self.wanted.ttl / 3).await {
-                Ok(Answer::Renewed { stepping_down, .. }) => {
-                    if token.is_some_and(|token| stepping_down.contains(&token)) {
-                        return Loss::SteppedDown;
-                    }
+                Ok(Answer::Renewed { stepping_down, .. }) if stepping_down.is_empty() => {
                     self.guard().renewed(sent);
                 }
                 Err(Failure { code: Code::NotFound, .. }) => return Loss::Taken,
@@ -153,6 +151,8 @@ impl Candidacy {
         }
     }
 
+                // It stands for one name.
+                Ok(Answer::Renewed { .. }) => return Loss::SteppedDown,
     /// Looks at whose the name is, now and after each change, until `verdict` has one.
     async fn hear<T>(&self, verdict: impl Fn(Option<&HolderDoc>) -> Option<T>) -> T {
         loop {
@@ -215,7 +215,7 @@ impl Hold {
         let loss = tokio::select! {
             biased;
             () = self.candidacy.runs_out(margin) => Loss::Expired,
-            loss = self.candidacy.keep(Some(self.token)) => loss,
+            loss = self.candidacy.keep() => loss,
             loss = self.candidacy.hear(verdict) => loss,
         };
         self.candidacy.guard().lose(loss);

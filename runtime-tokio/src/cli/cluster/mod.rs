@@ -240,7 +240,12 @@ async fn obtain(
         match result {
             Ok(Ok(token)) => return Ok(Ok(candidacy.hold(token))),
             // Without its lease it has lost its place: it stands again.
-            Ok(Err(loss)) => tracing::info!(%loss, "the place in the queue is lost"),
+            Ok(Err(loss)) => {
+                tracing::info!(%loss, "the place in the queue is lost");
+                if loss == Loss::SteppedDown {
+                    candidacy.leave().await;
+                }
+            }
             Err(why) => {
                 candidacy.leave().await;
                 return why.map(Err);
