@@ -264,7 +264,7 @@ async fn a_leader_whose_node_is_killed_is_followed_by_the_next() {
     assert_eq!(done["next"]["node"], json!(ben.id), "although another has a higher priority");
     let (code, said) = second.stopped();
     assert_eq!(code, 9);
-    assert!(said.contains("\"loss\":\"steppeddown\""), "{said}");
+    assert!(said.contains("\"loss\":\"stepped_down\""), "{said}");
     assert!(third.token() > holding["token"].as_u64().unwrap());
     assert_eq!(third.ended().0, 0);
     assert_eq!(fourth.document()["event"], "holding");

@@ -324,7 +324,13 @@ async fn given_back(hold: Hold, loss: Loss) {
 fn lost(hold: &Hold, loss: Loss, and: &str) -> Failure {
     let (name, token) = (print::line(hold.name()), hold.token);
     let message = format!("lost `{name}` (token {token}): {loss}{and}");
-    let why = format!("{loss:?}").to_lowercase();
+    let why = match loss {
+        Loss::Expired => "expired",
+        Loss::Zombie => "zombie",
+        Loss::Released => "released",
+        Loss::SteppedDown => "stepped_down",
+        Loss::Taken => "taken",
+    };
     Failure::new(Code::Lost, message).with("token", token).with("loss", why)
 }
 
