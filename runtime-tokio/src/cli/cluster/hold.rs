@@ -20,7 +20,9 @@ use crate::control::protocol::{Blob, Code, Failure, Reply, Request};
 use crate::control::session::Session;
 
 /// How long a request may take whose caller waits for it.
-const REQUEST: Duration = Duration::from_secs(5);
+pub(super) const REQUEST: Duration = Duration::from_secs(5);
+/// How long one may take that is a courtesy, or that is all that can be done in time.
+pub(super) const COURTESY: Duration = Duration::from_secs(1);
 /// How much later than its deadline an answer is still waited for.
 pub(in crate::cli) const LATE: Duration = Duration::from_secs(1);
 /// How soon what failed is tried again.
@@ -60,19 +62,23 @@ pub(super) enum Stand {
     Queued(Candidacy, u32),
 }
 
-/// Stands for a name with a new lease.
-pub(super) async fn campaign(data: &Path, wanted: Wanted) -> Result<Stand, Failure> {
+/// Stands for a name with a new lease; each request for that may take `limit`.
+pub(super) async fn campaign(
+    data: &Path,
+    wanted: Wanted,
+    limit: Duration,
+) -> Result<Stand, Failure> {
     let mut line = Line::new(data);
     let ttl_ms = u64::try_from(wanted.ttl.as_millis()).unwrap_or(u64::MAX);
     let sent = now();
-    let lease = match line.ask(Ask::Grant { ttl_ms }, REQUEST).await? {
+    let lease = match line.ask(Ask::Grant { ttl_ms }, limit).await? {
         Answer::Granted { lease, .. } => lease,
         other => return Err(unexpected(&other)),
     };
     let guard = Mutex::new(Guard::new(sent, ttl_ms, None));
     let candidacy = Candidacy { data: data.to_owned(), wanted: wanted.clone(), lease, guard };
     let Wanted { name, value, priority, .. } = wanted;
-    match line.ask(Ask::Campaign { name, lease, priority, value }, REQUEST).await {
+    match line.ask(Ask::Campaign { name, lease, priority, value }, limit).await {
         Ok(Answer::Held { token }) => Ok(Stand::Held(Hold { candidacy, token })),
         Ok(Answer::Queued { before, .. }) => Ok(Stand::Queued(candidacy, before)),
         Ok(other) => Err(unexpected(&other)),
@@ -87,7 +93,7 @@ impl Candidacy {
     /// Who holds the name now.
     pub(super) async fn holder(&self) -> Result<Option<HolderDoc>, Failure> {
         let name = self.wanted.name.clone();
-        match Line::new(&self.data).ask(Ask::Name { name }, REQUEST).await? {
+        match Line::new(&self.data).ask(Ask::Name { name }, COURTESY).await? {
             Answer::Name { holder, .. } => Ok(holder),
             other => Err(unexpected(&other)),
         }
@@ -111,9 +117,9 @@ impl Candidacy {
     }
 
     /// Leaves the queue.
-    pub(super) async fn leave(self) {
+    pub(super) async fn leave(&self) {
         // What cannot be revoked ends by itself.
-        let _ = Line::new(&self.data).ask(Ask::Revoke { lease: self.lease }, REQUEST).await;
+        let _ = Line::new(&self.data).ask(Ask::Revoke { lease: self.lease }, COURTESY).await;
     }
 
     fn guard(&self) -> MutexGuard<'_, Guard> {
@@ -145,14 +151,14 @@ impl Candidacy {
                 Ok(Answer::Renewed { stepping_down, .. }) if stepping_down.is_empty() => {
                     self.guard().renewed(sent);
                 }
+                // It stands for one name.
+                Ok(Answer::Renewed { .. }) => return Loss::SteppedDown,
                 Err(Failure { code: Code::NotFound, .. }) => return Loss::Taken,
                 Ok(_) | Err(_) => sleep(RETRY).await,
             }
         }
     }
 
-                // It stands for one name.
-                Ok(Answer::Renewed { .. }) => return Loss::SteppedDown,
     /// Looks at whose the name is, now and after each change, until `verdict` has one.
     async fn hear<T>(&self, verdict: impl Fn(Option<&HolderDoc>) -> Option<T>) -> T {
         loop {
@@ -233,12 +239,11 @@ impl Hold {
     }
 
     /// Gives it back.
-    pub(super) async fn release(self) -> Result<(), Failure> {
-        let Hold { candidacy, token } = self;
-        let mut line = Line::new(&candidacy.data);
-        let name = candidacy.wanted.name.clone();
+    pub(super) async fn release(&self) -> Result<(), Failure> {
+        let (name, token) = (self.name().clone(), self.token);
+        let mut line = Line::new(&self.candidacy.data);
         let released = line.ask(Ask::Release { name, token }, REQUEST).await;
-        candidacy.leave().await;
+        self.candidacy.leave().await;
         released.map(drop)
     }
 }

@@ -29,7 +29,7 @@ use args::{
     ClusterCommand, Leader, LeaseCommand, Limit, Lock, ReadArgs, RegCommand, StepDown, WaitLeader,
 };
 use child::{Child, Signals};
-use hold::{Candidacy, Hold, Stand, Wanted, campaign};
+use hold::{COURTESY, Candidacy, Hold, REQUEST, Stand, Wanted, campaign};
 
 /// How long a request may take that needs nobody else.
 const LOCAL_MS: u64 = 5_000;
@@ -218,11 +218,15 @@ async fn obtain(
 ) -> Result<Result<Hold, Signal>, Failure> {
     let patience = wait.map(|wait| Instant::now() + wait);
     loop {
+        // Whoever waits for less than a request may take hears sooner why there is no answer.
+        let left =
+            patience.map_or(REQUEST, |until| until.saturating_duration_since(Instant::now()));
+        let limit = left.clamp(COURTESY, REQUEST);
         let stand = tokio::select! {
             biased;
             // What was asked for meanwhile ends with its lease.
             signal = signals.end() => return Ok(Err(signal)),
-            stand = campaign(data, wanted.clone()) => stand?,
+            stand = campaign(data, wanted.clone(), limit) => stand?,
         };
         let (candidacy, before) = match stand {
             Stand::Held(hold) => return Ok(Ok(hold)),
@@ -261,17 +265,22 @@ async fn out_of(patience: Option<Instant>) {
     }
 }
 
-/// Says for how long who was waited for.
+/// Says for how long who was waited for; or why nobody can say.
 async fn in_vain(candidacy: &Candidacy, name: &Blob, wait: Option<Duration>) -> Failure {
-    let who = match candidacy.holder().await {
+    let holder = candidacy.holder().await;
+    let (name, waited) = (print::line(name), print::time(wait.unwrap_or_default()));
+    let in_vain = |who: &str| format!("waited {waited} in vain for `{name}`: {who}");
+    let who = match holder {
         Ok(Some(holder)) => {
             let HolderDoc { node, token, .. } = holder;
             format!("{} holds it, token {token}", print::short_id(&node))
         }
+        Err(failure) if failure.code == Code::Unreachable => {
+            return Failure { message: in_vain(&failure.message), ..failure };
+        }
         _ => "it is not known who holds it".to_owned(),
     };
-    let (name, waited) = (print::line(name), print::time(wait.unwrap_or_default()));
-    Failure::new(Code::TimedOut, format!("waited {waited} in vain for `{name}`: {who}"))
+    Failure::new(Code::TimedOut, in_vain(&who))
 }
 
 /// Holds until a signal, or the loss.
@@ -312,12 +321,17 @@ async fn stop(child: &mut Child, hold: &Hold, loss: Loss, grace: Duration) {
     let _ = child.ended().await;
 }
 
-/// Gives the name back, now that the work has stopped; unless it is another's already.
+/// Gives the name back, now that the work has stopped; unless it is another's already, or may be.
 async fn given_back(hold: Hold, loss: Loss) {
-    if loss != Loss::Taken
-        && let Err(failure) = hold.release().await
-    {
-        tracing::info!(%failure, "the name is not given back: it goes when the lease ends");
+    if loss == Loss::Taken {
+        return;
+    }
+    tokio::select! {
+        biased;
+        released = hold.release() => if let Err(failure) = released {
+            tracing::info!(%failure, "the name is not given back: it goes when the lease ends");
+        },
+        () = hold.over() => {}
     }
 }
 
