@@ -18,6 +18,7 @@ use quorate_runtime_tokio::node::lifecycle::{Application, Result as HookResult, 
 use quorate_runtime_tokio::node::{Node, Options, RunningNode};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Nothing here takes so long unless it hangs.
@@ -283,6 +284,49 @@ async fn a_holder_that_is_asked_to_steps_down_and_is_followed() {
     assert_eq!(waited.token, next.token);
     let nobody = hung(a.wait_for_leader("other", Duration::from_millis(50))).await;
     assert!(matches!(nobody, Err(ClusterError::TimedOut)));
+}
+
+/// Whoever is asked to step down has the time from when it was asked, and no more, though it had not
+/// looked yet whether it holds the name.
+#[tokio::test]
+async fn who_is_asked_to_step_down_gains_no_time_by_renewing() {
+    let members = cluster(1).await;
+    let cluster = members[0].cluster();
+    let alive = Campaign { heartbeat: Some(HUNG), ttl: HUNG, ..Campaign::new("n") };
+    let candidacy = hung(cluster.campaign(alive)).await.unwrap();
+    assert!(candidacy.is_held());
+    let in_vain = hung(cluster.step_down("n", None, Duration::from_millis(50))).await;
+    assert!(matches!(in_vain, Err(ClusterError::TimedOut)), "{in_vain:?}");
+    let asked = Instant::now();
+    let guard = hung(candidacy.wait_for_leadership(HUNG)).await.unwrap();
+    assert!(guard.valid_until() < asked + HUNG * 9 / 10);
+    assert_eq!(hung(guard.lost()).await, Loss::SteppedDown);
+}
+
+/// A witness has nothing to watch, and its own clients wait and look on all the same.
+#[tokio::test]
+async fn on_a_witness_names_are_waited_for_too() {
+    let mut members = cluster(1).await;
+    let witness = Member::new().await;
+    let ticket = members[0].node.invite(witness.id()).await.unwrap();
+    witness.node.join(ticket).await.unwrap();
+    hung(members[0].cluster().add(witness.id(), Seat::Witness)).await.unwrap();
+    members.push(witness);
+    let [ada, witness] = [0, 1].map(|n| members[n].cluster());
+    let held = hung(ada.lock("l", TTL, HUNG)).await.unwrap();
+    let seen = hung(witness.wait_for_leader("l", HUNG)).await.unwrap();
+    assert_eq!(seen.token, held.token());
+    let waiting = hung(witness.campaign(Campaign::new("l"))).await.unwrap();
+    let waiting = tokio::spawn(waiting.wait_for_leadership(HUNG));
+    let before = ada.status().await.unwrap().commit;
+    for _ in 0..100 {
+        hung(witness.get("k", Read::Linearizable)).await.unwrap();
+    }
+    let written = ada.status().await.unwrap().commit - before;
+    assert!(written < 50, "waiting wrote {written} entries in the time of a hundred reads");
+    let token = held.token();
+    hung(held.release()).await.unwrap();
+    assert!(hung(waiting).await.unwrap().unwrap().token() > token);
 }
 
 #[tokio::test]

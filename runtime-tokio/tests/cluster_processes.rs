@@ -210,8 +210,8 @@ fn a_lock_has_one_holder_and_each_a_higher_token() {
     assert_eq!((code, &said[..]), (0, ""));
     let new = second.token();
     assert!(new > old);
-    let stale = ada.refusal(&["reg", "put", "job", "2", "--fence", &fence(old)], 8);
-    assert_eq!(stale["current"], new, "{stale}");
+    let stale = ada.refusal(&["reg", "put", "job", "2", "--fence", &fence(old)], 11);
+    assert_eq!((&stale["code"], &stale["current"]), (&json!("old_token"), &json!(new)));
     ada.run(&["reg", "put", "job", "2", "--fence", &fence(new)]).ok();
 
     // A signal is the command's; its end is ours, and the lock is free at once.
@@ -219,7 +219,7 @@ fn a_lock_has_one_holder_and_each_a_higher_token() {
     let (code, said) = second.stopped();
     assert_eq!(code, 128 + 15, "{said}");
     cai.run(&["lock", "jobs", "--wait", "0s", "--", "sh", "-c", "exit 7"]).ended_silently(7);
-    let stale = ada.refusal(&["reg", "delete", "job", "--fence", &fence(new)], 8);
+    let stale = ada.refusal(&["reg", "delete", "job", "--fence", &fence(new)], 11);
     assert_eq!(stale["current"], Json::Null, "nobody holds it");
     let said = cai.run(&["lock", "jobs", "--", "/nonexistent/command"]).refused(3);
     assert!(said.contains("cannot run"), "{said}");
@@ -264,7 +264,7 @@ async fn a_leader_whose_node_is_killed_is_followed_by_the_next() {
     assert_eq!(done["next"]["node"], json!(ben.id), "although another has a higher priority");
     let (code, said) = second.stopped();
     assert_eq!(code, 9);
-    assert!(said.contains("\"loss\":\"steppeddown\""), "{said}");
+    assert!(said.contains("\"loss\":\"stepped_down\""), "{said}");
     assert!(third.token() > holding["token"].as_u64().unwrap());
     assert_eq!(third.ended().0, 0);
     assert_eq!(fourth.document()["event"], "holding");
@@ -288,11 +288,14 @@ async fn without_a_quorum_every_command_says_why_and_a_restart_keeps_all() {
         &["reg", "get", "kept", "--timeout", "300ms"],
         &["reg", "list", "--timeout", "300ms"],
         &["stepdown", "once", "--timeout", "300ms"],
+        &["wait-leader", "once", "--timeout", "300ms"],
     ] {
         let said = ada.refusal(args, 5);
         let other = |id: &String| said["unreachable"].as_array().unwrap().contains(&json!(id));
         assert!(said["outcome"] == "unknown" || (other(&ben.id) && other(&cai.id)), "{said}");
     }
+    let said = ada.run(&["lock", "once", "--wait", "0s", "--", "true"]).refused(5);
+    assert!(said.contains(&ben.id[..10]) && said.contains(&cai.id[..10]), "{said}");
     assert_eq!(ada.run(&["reg", "get", "kept", "--local"]).ok(), "for ever");
     let status = ada.run(&["cluster", "status"]).ok();
     assert_eq!(status.matches("not reached").count(), 2, "{status}");
@@ -308,6 +311,32 @@ async fn without_a_quorum_every_command_says_why_and_a_restart_keeps_all() {
     let mut held = Beside::lock(&places[2], &["once"]);
     assert!(held.token() > old, "tokens rise through a restart of all");
     assert_eq!(held.ended().0, 0);
+}
+
+/// Whatever is asked of it: also where an answer has many parts.
+#[test]
+fn a_node_that_is_stopped_is_not_waited_for_longer_than_is_said() {
+    let place = Place::up();
+    place.run(&["cluster", "init"]).ok();
+    let signal = |signal: &str| {
+        let pid = place.pid().to_string();
+        let done = std::process::Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(done.success());
+    };
+    signal("-STOP");
+    let large = vec![b'v'; 512 * 1024];
+    let done = place.run_with(&["reg", "put", "k", "-", "--timeout", "100ms"], &large);
+    for said in [
+        done.refused(5),
+        place.run(&["reg", "get", "k", "--timeout", "100ms"]).refused(5),
+        place.run(&["reg", "list", "--timeout", "100ms"]).refused(5),
+        place.run(&["lock", "l", "--wait", "0s", "--", "true"]).refused(5),
+    ] {
+        assert!(said.contains("did not answer in time"), "{said}");
+    }
+    signal("-CONT");
+    place.run_with(&["reg", "put", "k", "-"], &large).ok();
+    assert_eq!(place.run(&["reg", "get", "k"]).out.len(), large.len());
 }
 
 #[test]

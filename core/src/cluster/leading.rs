@@ -166,9 +166,19 @@ impl Cluster {
             changes,
             newcomers,
             handing_over,
+            tickets,
             ..
         } = leading;
         let mut none: Vec<Asker> = commands.into_iter().map(|(asker, _)| asker).collect();
+        // The log noticed that the lead was over before it took these, or it had said where they stand.
+        for ticket in tickets.into_values() {
+            match ticket {
+                Ticket::Commands(askers) => none.extend(askers),
+                Ticket::Beat(renewals) => none.extend(renewals.into_iter().map(|(asker, _)| asker)),
+                // It is among the changes.
+                Ticket::Change => {}
+            }
+        }
         let reading = reading.into_iter().map(|(_, queries)| queries);
         let queries = queries.into_iter().chain(asking.into_values()).chain(reading);
         none.extend(queries.flatten().map(|(asker, _)| asker));

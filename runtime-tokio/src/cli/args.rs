@@ -12,9 +12,9 @@ use super::sim::SimCommand;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 not understood, 3 no such key, node, name or lease, 4 refused, \
-5 no node running, nobody reached or no quorum, 6 disk, 7 cannot listen, 8 revision, value or token \
-is not the current one, 9 lock or leadership lost while running, 10 waited in vain. `leader --run` \
-and `lock` end with the code of their command.
+5 no node running, nobody reached or no quorum, 6 disk, 7 cannot listen, 8 revision or value is \
+not the current one, 9 lock or leadership lost while running, 10 waited in vain, 11 an old token. \
+`leader --run` and `lock` end with the code of their command.
 
 Keys and values are bytes. In JSON they are strings, or {\"hex\": \"…\"} where they are not UTF-8.";
 

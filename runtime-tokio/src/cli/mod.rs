@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use quorate_core::entry::MAX_BODY_BYTES;
 use quorate_runtime_tokio::node::data_dir::{DataDir, node_id};
 use tokio::time::timeout;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -27,6 +28,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::control::execute::data_dir_failure;
+use crate::control::protocol::cluster::Ask;
 use crate::control::protocol::{Blob, Code, Failure, Pattern, Request};
 use crate::control::session::Session;
 use args::{Cli, Command, CounterCommand, Global, SetCommand};
@@ -181,32 +183,45 @@ async fn run_plain(global: &Global, command: Command) -> Result<(), Failure> {
 async fn ask(data: &Path, request: Request, output: &mut Output) -> Result<(), Failure> {
     let must_run =
         matches!(request, Request::Watch { .. } | Request::Sync { .. } | Request::Cluster { .. });
+    // A node that is stopped or overloaded would not keep it. Each page of a list has as much.
     let limit = match &request {
-        // A node that is stopped or overloaded would not keep it.
-        Request::Cluster { timeout_ms, ask } if !ask.streams() => {
+        Request::Cluster { ask, .. } if matches!(**ask, Ask::Watch { .. }) => None,
+        Request::Cluster { timeout_ms, .. } => {
             Some(Duration::from_millis(*timeout_ms) + cluster::hold::LATE)
         }
         _ => None,
     };
     let mut session = Session::open(data, must_run).await?;
-    let shown = show(&mut session, request, output);
-    let shown = match limit {
-        Some(limit) => timeout(limit, shown).await.unwrap_or_else(|_| Err(cluster::hold::silent())),
-        None => shown.await,
-    };
+    let shown = show(&mut session, request, limit, output).await;
     let closed = session.close().await;
     shown.and(closed)
 }
 
-async fn show(session: &mut Session, request: Request, output: &mut Output) -> Result<(), Failure> {
+/// Shows the replies; the request is taken, and each of them comes, within `limit` if there is one.
+async fn show(
+    session: &mut Session,
+    request: Request,
+    limit: Option<Duration>,
+    output: &mut Output,
+) -> Result<(), Failure> {
     output.begin(&request);
-    session.ask(request).await?;
-    while let Some(reply) = session.next().await? {
+    within(limit, session.ask(request)).await?;
+    while let Some(reply) = within(limit, session.next()).await? {
         if !output.reply(&reply)? {
             return Ok(());
         }
     }
     output.end()
+}
+
+async fn within<T>(
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match limit {
+        Some(limit) => timeout(limit, work).await.unwrap_or_else(|_| Err(cluster::hold::silent())),
+        None => work.await,
+    }
 }
 
 /// The request that a command comes to.
@@ -216,7 +231,7 @@ fn request(command: Command) -> Result<Request, Failure> {
         Command::Peers => Request::Peers,
         Command::Doctor { trust_disk } => Request::Doctor { trust_disk },
         Command::Put { key, value } => {
-            Request::Put { key: blob(key), value: value_or_stdin(value)? }
+            Request::Put { key: blob(key), value: value_or_stdin(value, MAX_BODY_BYTES)? }
         }
         Command::Get { key } => Request::Get { key: blob(key) },
         Command::Delete { key } => Request::Delete { key: blob(key) },
@@ -269,12 +284,11 @@ fn blob(text: std::ffi::OsString) -> Blob {
     Blob(text.into_vec())
 }
 
-/// The value itself, or what standard input holds where it is `-`.
-fn value_or_stdin(value: std::ffi::OsString) -> Result<Blob, Failure> {
+/// The value itself, or what standard input holds where it is `-`, `most` bytes at most.
+fn value_or_stdin(value: std::ffi::OsString, most: usize) -> Result<Blob, Failure> {
     if value != "-" {
         return Ok(blob(value));
     }
-    let most = quorate_core::entry::MAX_BODY_BYTES;
     let mut bytes = Vec::new();
     let read = io::stdin().take(most as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::new(Code::Failed, format!("standard input: {error}")))?;

@@ -438,7 +438,8 @@ fn failure(me: NodeId, subject: &str, fence: Option<&FenceDoc>, error: &ClusterE
 /// What the registry refused.
 fn refused(subject: &str, fence: Option<&FenceDoc>, refusal: Refusal) -> Failure {
     let code = match refusal {
-        Refusal::StaleRevision { .. } | Refusal::StaleToken { .. } => Code::Stale,
+        Refusal::StaleRevision { .. } => Code::Stale,
+        Refusal::StaleToken { .. } => Code::OldToken,
         Refusal::UnknownName | Refusal::UnknownLease => Code::NotFound,
         Refusal::BadKey
         | Refusal::BadName

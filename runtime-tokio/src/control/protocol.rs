@@ -168,12 +168,14 @@ pub(crate) enum Code {
     Storage = 6,
     /// The address to listen on is not available.
     Listen = 7,
-    /// A revision, a value or a token is not the current one.
+    /// A revision or a value is not the current one.
     Stale = 8,
     /// A lock or a leadership was lost while the command ran.
     Lost = 9,
     /// Waited in vain for as long as was asked for.
     TimedOut = 10,
+    /// A token is not that of the name's holder.
+    OldToken = 11,
 }
 
 /// Bytes in JSON.

@@ -43,6 +43,9 @@ pub use quorate_core::cluster::Loss;
 /// How long a lease lasts from each renewal, unless told otherwise.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
 
+/// How long giving up a place may take where somebody waits for it.
+pub(super) const PARTING: Duration = Duration::from_secs(1);
+
 /// What a candidate wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Campaign {
@@ -118,9 +121,11 @@ impl Candidacy {
         match token {
             Ok(token) => Ok(Guard::begin(standing, token)),
             Err(error) => {
-                let left = standing.leave(None).await;
-                if let Err(error) = left {
-                    debug!(%error, "the lease ends by itself");
+                // Where no quorum is there to be told, the lease ends by itself.
+                match timeout(PARTING, standing.leave(None)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => debug!(%error, "the lease ends by itself"),
+                    Err(_) => debug!("the lease ends by itself"),
                 }
                 Err(error)
             }

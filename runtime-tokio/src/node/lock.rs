@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::cluster::{Cluster, ClusterError};
-use super::leadership::{Campaign, Guard};
+use super::leadership::{Campaign, Guard, PARTING};
 
 impl Cluster {
     /// Takes the lock `name`, waiting for it as long as `wait`.
@@ -27,7 +27,9 @@ impl Cluster {
         wait: Duration,
     ) -> Result<Guard, ClusterError> {
         let campaign = Campaign { ttl, ..Campaign::new(name) };
-        self.campaign(campaign).await?.wait_for_leadership(wait).await
+        // Why nobody can be asked is said not much later than what was to be waited.
+        let hurried = self.clone().with_timeout(self.timeout().min(wait.max(PARTING)));
+        hurried.campaign(campaign).await?.wait_for_leadership(wait).await
     }
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_core::machine::NodeId;
 use quorate_core::registry::{Command as Change, Reply};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::cluster::{
-    Cluster, ClusterError, ClusterWatch, Error, Happened, Holder, Read, SteppedDown, Target,
-    WatchUpdate,
+    Cluster, ClusterError, ClusterWatch, Happened, Holder, Query, Read, Request, SteppedDown,
+    Target, WatchUpdate,
 };
+use super::standing::RETRY;
 
 impl Cluster {
     /// Waits until somebody holds `name`, whoever it is.
@@ -23,7 +24,7 @@ impl Cluster {
         name: impl Into<Bytes>,
         limit: Duration,
     ) -> Result<Holder, ClusterError> {
-        let mut observer = self.observe(name);
+        let mut observer = self.within(limit).observe(name);
         let held = async {
             loop {
                 if let Some(holder) = observer.next().await? {
@@ -53,11 +54,13 @@ impl Cluster {
         to: Option<NodeId>,
         limit: Duration,
     ) -> Result<SteppedDown, ClusterError> {
-        let name = name.into();
-        let reply = self.change(Change::StepDown { name: name.clone(), to }).await?;
-        let Reply::SteppingDown { token, .. } = reply else { return Err(ClusterError::BadReply) };
-        let mut observer = self.observe(name);
+        let (name, cluster) = (name.into(), self.within(limit));
         let gone = async {
+            let asked = cluster.change(Change::StepDown { name: name.clone(), to }).await?;
+            let Reply::SteppingDown { token, .. } = asked else {
+                return Err(ClusterError::BadReply);
+            };
+            let mut observer = cluster.observe(name);
             loop {
                 let next = observer.next().await?;
                 if next.as_ref().is_none_or(|holder| holder.token != token) {
@@ -66,6 +69,11 @@ impl Cluster {
             }
         };
         timeout(limit, gone).await.unwrap_or(Err(ClusterError::TimedOut))
+    }
+
+    /// The same, whose requests say within `limit` why there is no answer.
+    fn within(&self, limit: Duration) -> Cluster {
+        self.clone().with_timeout(self.timeout().min(limit / 10 * 9))
     }
 }
 
@@ -93,6 +101,7 @@ impl Observer {
                     self.told = Some(holder.clone());
                     return Ok(holder);
                 }
+                sleep(RETRY).await;
                 continue;
             };
             match watch.next().await? {
@@ -107,25 +116,25 @@ impl Observer {
                     }
                 }
                 WatchUpdate::Began { .. } => {}
-                WatchUpdate::Compacted { .. } => self.watch = None,
-                WatchUpdate::Ended(_) => return Err(Error::NoCluster.into()),
+                WatchUpdate::Compacted { .. } | WatchUpdate::Ended(_) => self.watch = None,
             }
         }
     }
 
-    /// Begins a watch, and looks at how things stand.
+    /// How things stand, and a watch of what changes after that: this node may be behind, and what had
+    /// changed before must not be told as news. A node that keeps no data has nothing to watch: it looks
+    /// again.
     async fn look(&mut self) -> Result<Option<Holder>, ClusterError> {
-        // From now on, whenever that is on this node; and then what is true no earlier than that.
-        let mut watch = self.cluster.watch(Target::Name(self.name.clone()), None).await?;
-        match watch.next().await? {
-            WatchUpdate::Ended(_) => return Err(Error::NoCluster.into()),
-            WatchUpdate::Began { .. }
-            | WatchUpdate::Changed { .. }
-            | WatchUpdate::Compacted { .. } => {}
-        }
-        let view = self.cluster.name(self.name.clone(), Read::Linearizable).await?;
-        self.watch = Some(watch);
-        Ok(view.and_then(|view| view.holder))
+        // Among names that begin so this one is the first, and where it is not there the revision is told.
+        let query = Query::Names { prefix: self.name.clone(), after: None, limit: 1 };
+        let asked = Request::Query { query, read: Read::Linearizable };
+        let Reply::Names { revision, names, .. } = self.cluster.request(asked).await? else {
+            return Err(ClusterError::BadReply);
+        };
+        let target = Target::Name(self.name.clone());
+        self.watch = Some(self.cluster.watch(target, Some(revision + 1)).await?);
+        let this = names.into_iter().find(|view| view.name == self.name);
+        Ok(this.and_then(|view| view.holder))
     }
 }
 

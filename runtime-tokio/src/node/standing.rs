@@ -7,7 +7,7 @@ use quorate_core::registry::{Command as Change, Reply};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
-use super::cluster::{Cluster, ClusterError, Error, Refusal, Target, WatchUpdate};
+use super::cluster::{Cluster, ClusterError, Error, Read, Refusal, Renewed, Target, WatchUpdate};
 use super::leadership::Campaign;
 use super::observe::holder_of;
 
@@ -71,14 +71,17 @@ impl Standing {
         self.at(self.sent) + self.campaign.ttl / 3
     }
 
-    /// Renews the lease; what is asked of its holder.
+    /// Renews the lease; what is asked of its holder. Who is asked to give the name back, though it may
+    /// not have heard yet that it has it, gains no time: the log's runs from when it was asked.
     pub(super) async fn renew(&mut self) -> Result<Vec<u64>, ClusterError> {
         let sent = self.now();
         // An answer that comes later than the next renewal is due is of no use.
         let cluster = self.cluster.clone().with_timeout(self.campaign.ttl / 3);
-        let renewed = cluster.keep_alive(self.lease).await?;
-        self.sent = self.sent.max(sent);
-        Ok(renewed.stepping_down)
+        let Renewed { stepping_down, .. } = cluster.keep_alive(self.lease).await?;
+        if stepping_down.is_empty() {
+            self.sent = self.sent.max(sent);
+        }
+        Ok(stepping_down)
     }
 
     /// Waits until the name is this candidate's.
@@ -115,19 +118,48 @@ impl Standing {
                         }
                     }
                     WatchUpdate::Began { .. } => {}
-                    WatchUpdate::Compacted { .. } | WatchUpdate::Ended(_) => return Ok(None),
+                    WatchUpdate::Compacted { .. } => return Ok(None),
+                    // This node keeps no data, or has too many watches.
+                    WatchUpdate::Ended(_) => return self.ask_for_turn().await,
                 },
-                () = sleep_until(renew_at) => match self.renew().await {
-                    Err(error) if is_gone(&error) => return Ok(None),
-                    Err(ClusterError::Stopped) => return Err(ClusterError::Stopped),
-                    Err(error) => {
-                        debug!(%error, "not renewed");
-                        sleep(RETRY).await;
-                    }
-                    Ok(_) => {}
+                () = sleep_until(renew_at) => if self.is_gone_when_renewed().await? {
+                    return Ok(None);
                 },
             }
         }
+    }
+
+    /// The same where nothing can be watched: asks again and again.
+    async fn ask_for_turn(&mut self) -> Result<Option<u64>, ClusterError> {
+        loop {
+            sleep(RETRY).await;
+            if Instant::now() >= self.renew_at() && self.is_gone_when_renewed().await? {
+                return Ok(None);
+            }
+            let holder =
+                match self.cluster.name(self.campaign.name.clone(), Read::Linearizable).await {
+                    Ok(view) => view.and_then(|view| view.holder),
+                    Err(ClusterError::Refused(Error::Unavailable { .. })) => continue,
+                    Err(error) => return Err(error),
+                };
+            if let Some(holder) = holder.filter(|holder| holder.lease == self.lease) {
+                return Ok(Some(holder.token));
+            }
+        }
+    }
+
+    /// Renews the lease of one who waits, if it can be; whether the lease has ended.
+    async fn is_gone_when_renewed(&mut self) -> Result<bool, ClusterError> {
+        match self.renew().await {
+            Ok(stepping_down) if stepping_down.is_empty() => return Ok(false),
+            // It was granted the name: that is heard otherwise.
+            Ok(_) => {}
+            Err(error) if is_gone(&error) => return Ok(true),
+            Err(ClusterError::Stopped) => return Err(ClusterError::Stopped),
+            Err(error) => debug!(%error, "not renewed"),
+        }
+        sleep(RETRY).await;
+        Ok(false)
     }
 
     /// Gives the name back, or the place in the queue, and the lease.

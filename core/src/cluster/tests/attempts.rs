@@ -82,3 +82,18 @@ fn what_was_turned_down_before_the_lead_began_is_not_taken_up_then() {
     net.run_ms(500);
     assert_eq!(net.get(n, "k", Read::Linearizable), Ok(None));
 }
+
+/// A leader that was paused learns that its lead is over when it is about to propose.
+#[test]
+fn what_a_lead_ended_too_early_for_is_asked_for_again_at_once() {
+    let mut net = Net::cluster(3);
+    let paused = net.leader();
+    net.hosts[paused].up = false;
+    net.run_ms(1_000);
+    net.hosts[paused].up = true;
+    let ticket = net.send(paused, 5_000, Request::Change(put("k", "v")));
+    assert_ne!(net.leader(), paused);
+    net.run_ms(1_000);
+    let answer = net.hosts[paused].answers.get(&ticket);
+    assert!(matches!(answer, Some(Ok(Reply::Written { version: 1, .. }))), "{answer:?}");
+}

@@ -267,7 +267,8 @@ pub(in crate::cli) struct ReadArgs {
     /// Take what this node has, which may be old; needs no quorum
     #[arg(long)]
     pub(super) local: bool,
-    /// Trust the leader's lease: quicker, and right as long as clocks run alike within 5 %
+    /// Trust the leader's lease: quicker, and right as long as clocks run alike within 5 % and the
+    /// leader's machine was not asleep
     #[arg(long, conflicts_with = "local")]
     pub(super) by_lease: bool,
 }

@@ -20,7 +20,9 @@ use crate::control::protocol::{Blob, Code, Failure, Reply, Request};
 use crate::control::session::Session;
 
 /// How long a request may take whose caller waits for it.
-const REQUEST: Duration = Duration::from_secs(5);
+pub(super) const REQUEST: Duration = Duration::from_secs(5);
+/// How long one may take that is a courtesy, or that is all that can be done in time.
+pub(super) const COURTESY: Duration = Duration::from_secs(1);
 /// How much later than its deadline an answer is still waited for.
 pub(in crate::cli) const LATE: Duration = Duration::from_secs(1);
 /// How soon what failed is tried again.
@@ -60,19 +62,23 @@ pub(super) enum Stand {
     Queued(Candidacy, u32),
 }
 
-/// Stands for a name with a new lease.
-pub(super) async fn campaign(data: &Path, wanted: Wanted) -> Result<Stand, Failure> {
+/// Stands for a name with a new lease; each request for that may take `limit`.
+pub(super) async fn campaign(
+    data: &Path,
+    wanted: Wanted,
+    limit: Duration,
+) -> Result<Stand, Failure> {
     let mut line = Line::new(data);
     let ttl_ms = u64::try_from(wanted.ttl.as_millis()).unwrap_or(u64::MAX);
     let sent = now();
-    let lease = match line.ask(Ask::Grant { ttl_ms }, REQUEST).await? {
+    let lease = match line.ask(Ask::Grant { ttl_ms }, limit).await? {
         Answer::Granted { lease, .. } => lease,
         other => return Err(unexpected(&other)),
     };
     let guard = Mutex::new(Guard::new(sent, ttl_ms, None));
     let candidacy = Candidacy { data: data.to_owned(), wanted: wanted.clone(), lease, guard };
     let Wanted { name, value, priority, .. } = wanted;
-    match line.ask(Ask::Campaign { name, lease, priority, value }, REQUEST).await {
+    match line.ask(Ask::Campaign { name, lease, priority, value }, limit).await {
         Ok(Answer::Held { token }) => Ok(Stand::Held(Hold { candidacy, token })),
         Ok(Answer::Queued { before, .. }) => Ok(Stand::Queued(candidacy, before)),
         Ok(other) => Err(unexpected(&other)),
@@ -87,7 +93,7 @@ impl Candidacy {
     /// Who holds the name now.
     pub(super) async fn holder(&self) -> Result<Option<HolderDoc>, Failure> {
         let name = self.wanted.name.clone();
-        match Line::new(&self.data).ask(Ask::Name { name }, REQUEST).await? {
+        match Line::new(&self.data).ask(Ask::Name { name }, COURTESY).await? {
             Answer::Name { holder, .. } => Ok(holder),
             other => Err(unexpected(&other)),
         }
@@ -101,7 +107,7 @@ impl Candidacy {
         tokio::select! {
             biased;
             () = self.runs_out(Duration::ZERO) => Err(Loss::Expired),
-            loss = self.keep(None) => Err(loss),
+            loss = self.keep() => Err(loss),
             token = self.hear(mine) => Ok(token),
         }
     }
@@ -111,9 +117,9 @@ impl Candidacy {
     }
 
     /// Leaves the queue.
-    pub(super) async fn leave(self) {
+    pub(super) async fn leave(&self) {
         // What cannot be revoked ends by itself.
-        let _ = Line::new(&self.data).ask(Ask::Revoke { lease: self.lease }, REQUEST).await;
+        let _ = Line::new(&self.data).ask(Ask::Revoke { lease: self.lease }, COURTESY).await;
     }
 
     fn guard(&self) -> MutexGuard<'_, Guard> {
@@ -132,8 +138,9 @@ impl Candidacy {
         }
     }
 
-    /// Keeps the lease alive until it is lost, or the grant of `token` is asked back.
-    async fn keep(&self, token: Option<u64>) -> Loss {
+    /// Keeps the lease alive until it is lost, or the name is asked back: also from who has not heard yet
+    /// that it has it. The log's time for that runs already, so nothing is gained by renewing.
+    async fn keep(&self) -> Loss {
         let mut line = Line::new(&self.data);
         loop {
             let at = self.guard().renew_at();
@@ -141,12 +148,11 @@ impl Candidacy {
             until(at).await;
             let sent = now();
             match line.ask(Ask::KeepAlive { lease: self.lease }, self.wanted.ttl / 3).await {
-                Ok(Answer::Renewed { stepping_down, .. }) => {
-                    if token.is_some_and(|token| stepping_down.contains(&token)) {
-                        return Loss::SteppedDown;
-                    }
+                Ok(Answer::Renewed { stepping_down, .. }) if stepping_down.is_empty() => {
                     self.guard().renewed(sent);
                 }
+                // It stands for one name.
+                Ok(Answer::Renewed { .. }) => return Loss::SteppedDown,
                 Err(Failure { code: Code::NotFound, .. }) => return Loss::Taken,
                 Ok(_) | Err(_) => sleep(RETRY).await,
             }
@@ -215,7 +221,7 @@ impl Hold {
         let loss = tokio::select! {
             biased;
             () = self.candidacy.runs_out(margin) => Loss::Expired,
-            loss = self.candidacy.keep(Some(self.token)) => loss,
+            loss = self.candidacy.keep() => loss,
             loss = self.candidacy.hear(verdict) => loss,
         };
         self.candidacy.guard().lose(loss);
@@ -233,12 +239,11 @@ impl Hold {
     }
 
     /// Gives it back.
-    pub(super) async fn release(self) -> Result<(), Failure> {
-        let Hold { candidacy, token } = self;
-        let mut line = Line::new(&candidacy.data);
-        let name = candidacy.wanted.name.clone();
+    pub(super) async fn release(&self) -> Result<(), Failure> {
+        let (name, token) = (self.name().clone(), self.token);
+        let mut line = Line::new(&self.candidacy.data);
         let released = line.ask(Ask::Release { name, token }, REQUEST).await;
-        candidacy.leave().await;
+        self.candidacy.leave().await;
         released.map(drop)
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use quorate_core::cluster::Loss;
+use quorate_core::registry::MAX_VALUE_BYTES;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{blob, value_or_stdin};
@@ -28,7 +29,7 @@ use args::{
     ClusterCommand, Leader, LeaseCommand, Limit, Lock, ReadArgs, RegCommand, StepDown, WaitLeader,
 };
 use child::{Child, Signals};
-use hold::{Candidacy, Hold, Stand, Wanted, campaign};
+use hold::{COURTESY, Candidacy, Hold, REQUEST, Stand, Wanted, campaign};
 
 /// How long a request may take that needs nobody else.
 const LOCAL_MS: u64 = 5_000;
@@ -59,11 +60,12 @@ pub(super) fn reg_request(command: RegCommand) -> Result<Request, Failure> {
         }
         RegCommand::Put { key, value, prev_revision, with, limit } => {
             let given = GivenDoc { previous: prev_revision, fence: with.fence.map(Into::into) };
-            let (key, value) = (blob(key), value_or_stdin(value)?);
+            let (key, value) = (blob(key), value_or_stdin(value, MAX_VALUE_BYTES)?);
             within(limit, Ask::Put { key, value, lease: with.lease, given })
         }
         RegCommand::Cas { key, expected, value, with, limit } => {
-            let (key, expected, value) = (blob(key), blob(expected), value_or_stdin(value)?);
+            let (key, expected, value) =
+                (blob(key), blob(expected), value_or_stdin(value, MAX_VALUE_BYTES)?);
             let fence = with.fence.map(Into::into);
             within(limit, Ask::Cas { key, expected, value, lease: with.lease, fence })
         }
@@ -216,11 +218,15 @@ async fn obtain(
 ) -> Result<Result<Hold, Signal>, Failure> {
     let patience = wait.map(|wait| Instant::now() + wait);
     loop {
+        // Whoever waits for less than a request may take hears sooner why there is no answer.
+        let left =
+            patience.map_or(REQUEST, |until| until.saturating_duration_since(Instant::now()));
+        let limit = left.clamp(COURTESY, REQUEST);
         let stand = tokio::select! {
             biased;
             // What was asked for meanwhile ends with its lease.
             signal = signals.end() => return Ok(Err(signal)),
-            stand = campaign(data, wanted.clone()) => stand?,
+            stand = campaign(data, wanted.clone(), limit) => stand?,
         };
         let (candidacy, before) = match stand {
             Stand::Held(hold) => return Ok(Ok(hold)),
@@ -238,7 +244,12 @@ async fn obtain(
         match result {
             Ok(Ok(token)) => return Ok(Ok(candidacy.hold(token))),
             // Without its lease it has lost its place: it stands again.
-            Ok(Err(loss)) => tracing::info!(%loss, "the place in the queue is lost"),
+            Ok(Err(loss)) => {
+                tracing::info!(%loss, "the place in the queue is lost");
+                if loss == Loss::SteppedDown {
+                    candidacy.leave().await;
+                }
+            }
             Err(why) => {
                 candidacy.leave().await;
                 return why.map(Err);
@@ -254,17 +265,22 @@ async fn out_of(patience: Option<Instant>) {
     }
 }
 
-/// Says for how long who was waited for.
+/// Says for how long who was waited for; or why nobody can say.
 async fn in_vain(candidacy: &Candidacy, name: &Blob, wait: Option<Duration>) -> Failure {
-    let who = match candidacy.holder().await {
+    let holder = candidacy.holder().await;
+    let (name, waited) = (print::line(name), print::time(wait.unwrap_or_default()));
+    let in_vain = |who: &str| format!("waited {waited} in vain for `{name}`: {who}");
+    let who = match holder {
         Ok(Some(holder)) => {
             let HolderDoc { node, token, .. } = holder;
             format!("{} holds it, token {token}", print::short_id(&node))
         }
+        Err(failure) if failure.code == Code::Unreachable => {
+            return Failure { message: in_vain(&failure.message), ..failure };
+        }
         _ => "it is not known who holds it".to_owned(),
     };
-    let (name, waited) = (print::line(name), print::time(wait.unwrap_or_default()));
-    Failure::new(Code::TimedOut, format!("waited {waited} in vain for `{name}`: {who}"))
+    Failure::new(Code::TimedOut, in_vain(&who))
 }
 
 /// Holds until a signal, or the loss.
@@ -305,19 +321,30 @@ async fn stop(child: &mut Child, hold: &Hold, loss: Loss, grace: Duration) {
     let _ = child.ended().await;
 }
 
-/// Gives the name back, now that the work has stopped; unless it is another's already.
+/// Gives the name back, now that the work has stopped; unless it is another's already, or may be.
 async fn given_back(hold: Hold, loss: Loss) {
-    if loss != Loss::Taken
-        && let Err(failure) = hold.release().await
-    {
-        tracing::info!(%failure, "the name is not given back: it goes when the lease ends");
+    if loss == Loss::Taken {
+        return;
+    }
+    tokio::select! {
+        biased;
+        released = hold.release() => if let Err(failure) = released {
+            tracing::info!(%failure, "the name is not given back: it goes when the lease ends");
+        },
+        () = hold.over() => {}
     }
 }
 
 fn lost(hold: &Hold, loss: Loss, and: &str) -> Failure {
     let (name, token) = (print::line(hold.name()), hold.token);
     let message = format!("lost `{name}` (token {token}): {loss}{and}");
-    let why = format!("{loss:?}").to_lowercase();
+    let why = match loss {
+        Loss::Expired => "expired",
+        Loss::Zombie => "zombie",
+        Loss::Released => "released",
+        Loss::SteppedDown => "stepped_down",
+        Loss::Taken => "taken",
+    };
     Failure::new(Code::Lost, message).with("token", token).with("loss", why)
 }
 
