@@ -320,4 +320,7 @@ fn what_cannot_be_shrunk_or_replayed_says_why() {
     std::fs::write(file, "quorate capsule 1\nseed seven\n").unwrap();
     let said = place.run(&["sim", "replay", file]).refused(2);
     assert!(said.contains("line 2: "), "{said}");
+    std::fs::write(file, [0xff, 0xfe]).unwrap();
+    let said = place.run(&["sim", "replay", file]).refused(2);
+    assert!(said.contains("no capsule: it is not text"), "{said}");
 }

@@ -557,7 +557,8 @@ impl System for Mesh {
 
     fn crashed(&mut self, node: usize, loss: Loss, _cx: &mut HostCx<'_, Self>) {
         self.prompt.forget(node);
-        self.durable[node] = loss.survived;
+        // A disk that had lied keeps less than it said.
+        self.durable[node] = loss.survived.max(loss.durable);
         self.watched[node] = None;
     }
 

@@ -1,14 +1,17 @@
 //! What goes wrong in meshes of stores, by name: each function is the scenario of its name.
 
+mod disks;
+
 use bytes::Bytes;
 use quorate_core::store::Change;
-use quorate_sim::{Action, Fault, Kind, Plan, Ratio, Rng, SimTime, Topology, ms, secs};
+use quorate_sim::{Action, Fault, Kind, Plan, Ratio, Regions, Rng, SimTime, Topology, ms, secs};
 
 use crate::catalogue::{Named, scenarios};
 use crate::lies::{Lie, voice as voice_of};
 use crate::mesh::{Expect, Mesh, Op};
+use disks::{bit_rot, deep_rot, lying_sync, misdirected, old_copy, wiped};
 
-pub(crate) static SCENARIOS: [Named; 31] = scenarios! { "mesh", Mesh;
+pub(crate) static SCENARIOS: [Named; 34] = scenarios! { "mesh", Mesh;
     swarm "everything at once, whatever the seed draws" ["acknowledged", "sync failed", "peer suspected"];
     offline_write "a write while another node is away" ["acknowledged", "in sync"];
     chain "A, B, C in a line: A and C never meet" ["acknowledged", "in sync"];
@@ -40,6 +43,9 @@ pub(crate) static SCENARIOS: [Named; 31] = scenarios! { "mesh", Mesh;
     many_chains "more authors than are told one by one, on both sides of a partition" ["acknowledged", "in sync"];
     two_histories "long stories of one author on two sides of a partition" ["lied", "fork proven", "chain cut"];
     two_removals "two remove a member at once, at two places of its chain" ["chain cut", "members changed"];
+    continents "nodes on three continents, which are cut off one by one, and all the rest" ["acknowledged", "in sync"];
+    lying_sync "a disk says that a sync is done, and the next crash shows that it was not" ["disk rewound", "write refused: catching up"];
+    misdirected "records are written over others, and both are damaged" ["damage found", "in sync"];
 };
 
 /// When faults and operations begin: everyone has joined by then.
@@ -232,53 +238,6 @@ fn equivocation(seed: u64) -> (Mesh, Plan<Op>) {
     (mesh, plan)
 }
 
-/// One node's disk goes back in time, again and again. One only: what two nodes have lost is gone.
-fn old_copy(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(4, Plan::new(at(30)));
-    plan.swarm = plan.swarm.without(Kind::Crash).without(Kind::WallJump);
-    // Orphans of what was lost for good go when their time is up.
-    plan.settle_us = secs(1_500);
-    // Half of the hosts can tell that their disk is an old copy; with the others the node may fork
-    // its own chain, and the mesh must bear it.
-    mesh.suspicious = seed.is_multiple_of(2);
-    let victim = (seed / 2 % 4) as usize;
-    mesh.expect.cut.extend((!mesh.suspicious).then_some(victim));
-    let mut rng = Rng::stream(seed, "old copy", 0);
-    for round in 0..3 {
-        let kept = SimTime::ms(6_000 + round * 8_000 + rng.below(3_000));
-        let restored = kept.after_us(ms(1_000 + rng.below(4_000)));
-        let down_us = ms(100 + rng.below(2_000));
-        plan = plan
-            .fault(kept, Fault::KeepCopy { node: victim })
-            .fault(restored, Fault::RestoreOldCopy { node: victim, down_us });
-    }
-    (mesh, plan)
-}
-
-/// Only what others hold as well is damaged: everything is written, and has spread, before.
-fn bit_rot(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(40)));
-    mesh.ops = 0;
-    let victim = (seed % 4) as usize;
-    let mut rng = Rng::stream(seed, "bit rot", 0);
-    for n in 0..40 {
-        let when = SimTime::ms(3_000 + rng.below(9_000));
-        plan = plan.op(when, rng.below(4) as usize, put(&format!("k{}", n % 6), &n.to_string()));
-    }
-    for _ in 0..12 {
-        let (when, pick) = (SimTime::ms(16_000 + rng.below(6_000)), rng.next_u64());
-        plan = plan.fault(when, Fault::BitRot { node: victim, pick });
-    }
-    let other = (victim + 1) % 4;
-    plan = plan.fault(at(23), Fault::crash(victim).lasting(ms(200)));
-    for n in 0..8 {
-        let when = SimTime::ms(26_000 + rng.below(9_000));
-        plan = plan.op(when, other, put(&format!("k{n}"), "after"));
-        plan = plan.op(when, victim, put(&format!("k{n}"), "after, damaged"));
-    }
-    (mesh, plan)
-}
-
 fn flood(seed: u64) -> (Mesh, Plan<Op>) {
     let (mut mesh, mut plan) = mesh(4, Plan::calm(at(20)));
     mesh.ops = 20;
@@ -429,24 +388,6 @@ fn purge(seed: u64) -> (Mesh, Plan<Op>) {
     (mesh, plan.op(after(&mut rng), rng.below(2) as usize * 2, farewell))
 }
 
-fn deep_rot(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(3, Plan::calm(at(40)));
-    mesh.ops = 0;
-    let victim = (seed % 3) as usize;
-    let mut rng = Rng::stream(seed, "deep rot", 0);
-    plan = plan.op(at(4), (seed / 3 % 3) as usize, Op::Import(2_300));
-    for _ in 0..6 {
-        let (when, pick) = (SimTime::ms(20_000 + rng.below(3_000)), rng.next_u64());
-        plan = plan.fault(when, Fault::BitRot { node: victim, pick });
-    }
-    plan = plan.fault(at(24), Fault::crash(victim).lasting(ms(200)));
-    for n in 0..6 {
-        let when = SimTime::ms(26_000 + rng.below(9_000));
-        plan = plan.op(when, n % 3, put(&format!("k{n}"), "after"));
-    }
-    (mesh, plan)
-}
-
 /// The last node is invited on one side of a partition, and cited on the other, where it is unknown.
 fn cite_nothing(seed: u64) -> (Mesh, Plan<Op>) {
     let mut plan = Plan::calm(at(700));
@@ -472,32 +413,6 @@ fn cite_nothing(seed: u64) -> (Mesh, Plan<Op>) {
     // By now it has been let go, and it stays so.
     let when = SimTime::ms(660_000 + rng.below(10_000));
     (mesh, plan.fault(when, Fault::crash(rng.below(5) as usize).lasting(secs(1))))
-}
-
-/// The victim's key has written here before, and it must not write over that, however little it knows
-/// and however often it is interrupted. Everything has spread before; afterwards only others' crashes
-/// are spared.
-fn wiped(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(4, Plan::calm(at(40)));
-    mesh.ops = 0;
-    let victim = 1 + (seed % 3) as usize;
-    let mut rng = Rng::stream(seed, "wiped", 0);
-    plan = plan.fault(SimTime::ms(1 + rng.below(10)), Fault::KeepCopy { node: victim });
-    for node in 0..4 {
-        let count = 1 + rng.below(900) as u32;
-        plan = plan.op(SimTime::ms(4_000 + rng.below(4_000)), node, Op::Import(count));
-    }
-    let (restored, down_us) = (SimTime::secs(16), ms(100 + rng.below(1_000)));
-    plan = plan.fault(restored, Fault::RestoreOldCopy { node: victim, down_us });
-    for _ in 0..1 + rng.below(3) {
-        let when = SimTime::ms(16_200 + rng.below(6_000));
-        plan = plan.fault(when, Fault::crash(victim).lasting(ms(50 + rng.below(800))));
-    }
-    for n in 0..60 {
-        let when = SimTime::ms(16_000 + rng.below(10_000));
-        plan = plan.op(when, victim, put(&format!("k{}", n % 4), &n.to_string()));
-    }
-    (mesh, plan)
 }
 
 fn forgery(seed: u64) -> (Mesh, Plan<Op>) {
@@ -618,4 +533,12 @@ fn two_removals(seed: u64) -> (Mesh, Plan<Op>) {
         plan = plan.op(when, node, put(&format!("k{}", n % 5), "still here"));
     }
     (mesh, plan)
+}
+
+/// Everything at once, and far apart.
+fn continents(seed: u64) -> (Mesh, Plan<Op>) {
+    let nodes = 3 + (seed % 4) as usize;
+    let mut plan = Plan::new(at(25));
+    plan.regions = Some(Regions::three_continents(nodes));
+    mesh(nodes, plan)
 }

@@ -21,6 +21,15 @@ fn no_two_are_called_alike() {
 }
 
 #[test]
+fn the_page_on_the_simulator_has_every_one() {
+    let page = include_str!("../../docs/simulator.md");
+    for scenario in catalogue() {
+        let row = format!("| `{}` | {} |\n", scenario.name, scenario.about);
+        assert!(page.contains(&row), "not in docs/simulator.md: {row}");
+    }
+}
+
+#[test]
 fn simpler_and_simpler_ends() {
     let mesh = Mesh::new(3);
     let key = Bytes::from_static(b"k");

@@ -66,6 +66,7 @@ scenarios! {
     long_absence delete_in_partition skewed_clocks equivocation old_copy bit_rot flood
     removed_author broken_signature invitations joining purge deep_rot cite_nothing wiped strangers
     forgery told_twice unresponsive many_chains two_histories two_removals
+    continents lying_sync misdirected
 
     voters leader_cut quorum_loss constrained chained deaf_leader mute_leader flapping_link
     a_fifth_lost crashes all_restart slow_disk stalled_disk hung_leader transfers witness far_behind

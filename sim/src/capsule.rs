@@ -365,7 +365,7 @@ impl<'a> Lines<'a> {
                 if added >= ELEMENTS_MAX {
                     return Err(wrong(lines.last, Problem::TooManyElements));
                 }
-                let fork = serde_json::from_str(fork).map_err(|error| error.to_string());
+                let fork = serde_json::from_str(fork).map_err(|error| why(&error));
                 forks.push(fork.map_err(|why| wrong(lines.last, Problem::Value(why)))?);
             } else {
                 let split = line.split_once(' ');
@@ -382,7 +382,7 @@ impl<'a> Lines<'a> {
         let bad = |why: String| wrong(self.last, Problem::Value(why));
         let (at, action) = text.split_once(' ').unwrap_or((text, ""));
         let at = at.parse().map_err(bad)?;
-        let action = serde_json::from_str(action).map_err(|error| bad(error.to_string()))?;
+        let action = serde_json::from_str(action).map_err(|error| bad(why(&error)))?;
         Ok((at, action))
     }
 
@@ -399,7 +399,7 @@ impl<'a> Lines<'a> {
         let Some((line, text)) = self.found.remove(key) else {
             return Err(wrong(self.last, Problem::Missing(key.to_owned())));
         };
-        let value = serde_json::from_str(text).map_err(|error| error.to_string());
+        let value = serde_json::from_str(text).map_err(|error| why(&error));
         value.and_then(read).map_err(|why| wrong(line, Problem::Value(why)))
     }
 
@@ -410,11 +410,18 @@ impl<'a> Lines<'a> {
             network = self.take_as(&format!("{NETWORK}{field}"), |value: Value| {
                 let mut fields = fields(&network);
                 fields.insert(field, value);
-                serde_json::from_value(fields.into()).map_err(|error| error.to_string())
+                serde_json::from_value(fields.into()).map_err(|error| why(&error))
             })?;
         }
         Ok(network)
     }
+}
+
+/// Why a value is none. A value is one line, so where in it would be taken for a line of the file.
+fn why(error: &serde_json::Error) -> String {
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let text = error.to_string();
+    text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }
 
 fn wrong(line: usize, problem: Problem) -> ParseError {

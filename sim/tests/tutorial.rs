@@ -11,6 +11,8 @@ use quorate_sim::picture::{Caption, html};
 use quorate_sim::shrink::{Effort, shrink};
 use quorate_sim::{Options, Plan, Scenario, SimTime, many};
 
+const GUIDE: &str = include_str!("../../docs/guides/protocol.md");
+
 fn scenario(careful: bool) -> impl Scenario<System = Cluster> {
     move |_seed| (Cluster { careful }, Plan::new(SimTime::secs(10)))
 }
@@ -35,6 +37,15 @@ fn the_careless_one_is_broken_shrunk_and_drawn() {
     assert!(shrunk.minimal && shrunk.capsule.run.schedule.len() < 8, "{}", shrunk.capsule);
     let text = shrunk.capsule.to_string();
     assert_eq!(text.parse::<Capsule<()>>().expect("what was written"), shrunk.capsule);
+    let failure = first.result.as_ref().expect_err("it failed");
+    let told = format!("careless: seed {}: {failure}\n", first.seed);
+    assert!(GUIDE.contains(&told), "{told}");
+    let (before, after) = (capsule.run.schedule.len(), shrunk.capsule.run.schedule.len());
+    let told = format!("shrunk from {before} faults and operations to {after}: ");
+    assert!(GUIDE.contains(&told), "{told}");
+    let happens = text.lines().filter(|line| line.starts_with("at "));
+    let happens: String = happens.map(|line| format!("    {line}\n")).collect();
+    assert!(GUIDE.contains(&happens), "{happens}");
 
     let (cluster, _) = careless.build(first.seed);
     let mut sim = shrunk.capsule.prepare(cluster, true).expect("it fits");
@@ -48,6 +59,17 @@ fn the_careless_one_is_broken_shrunk_and_drawn() {
         names: Vec::new(),
     };
     assert!(html(&outcome, &caption).contains("hold the lock"));
+}
+
+#[test]
+fn the_guide_shows_the_files_as_they_are() {
+    for file in [
+        include_str!("../examples/lock_server/machine.rs"),
+        include_str!("../examples/lock_server/cluster.rs"),
+        include_str!("../examples/lock_server/main.rs"),
+    ] {
+        assert!(GUIDE.contains(&format!("```rust\n{file}```")), "not in the guide:\n{file}");
+    }
 }
 
 #[test]

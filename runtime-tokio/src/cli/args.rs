@@ -166,7 +166,7 @@ pub(super) enum Command {
     Demo,
     /// The same commands, interactively
     Shell,
-    /// Run the scenarios in the simulator: a mesh that is cut, crashed and lied to
+    /// Run scenarios in the simulator: meshes, voters, fleets and clusters, cut, crashed and lied to
     #[command(subcommand)]
     Sim(SimCommand),
     /// Print a completion script

@@ -1,7 +1,5 @@
-//! The tutorial's protocol: docs/guides/protocol.md walks through it.
-//!
-//! `cargo run --release -p quorate-sim --example lock_server` hunts the careless lock's bug, shrinks the
-//! run that shows it, writes it as a capsule and as a picture, and then runs the careful one.
+//! Hunts the careless lock's bug, shrinks the run that shows it, writes it as a capsule and as a
+//! picture, and then runs the careful one. The guide is docs/guides/protocol.md.
 
 mod cluster;
 mod machine;
@@ -18,7 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let careless = |_seed| (Cluster { careful: false }, Plan::new(SimTime::secs(10)));
     let report = many(&careless, 0..1_000, Options::default());
     let first = report.failures.first().ok_or("a thousand seeds found nothing")?;
-    println!("careless: seed {} fails: {:?}", first.seed, first.result);
+    let failure = first.result.as_ref().err().ok_or("it failed")?;
+    println!("careless: seed {}: {failure}", first.seed);
 
     let origin = Origin { program: "lock_server 1".to_owned(), machine: "1".to_owned() };
     let capsule = Capsule::record(&careless, "lock_server", origin, first.seed)
@@ -35,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let caption = Caption {
         scenario: "lock_server".to_owned(),
         about: "two clients hold one lock".to_owned(),
-        replay: "cargo run --release -p quorate-sim --example lock_server".to_owned(),
+        replay: std::env::args().next().unwrap_or_default(),
         names: ["server", "ada", "ben", "cleo"].map(str::to_owned).to_vec(),
     };
     fs::write("lock_server.html", html(&sim.finish(), &caption))?;

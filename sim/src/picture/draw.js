@@ -14,8 +14,9 @@ const colorOf = i => kind[i] >= 0 ? colors.kinds[kind[i]] : {
   Op: colors.accent, Emit: colors.good, Drop: colors.bad,
 }[run.whats[run.what[i]]] || colors.quiet;
 const bandColor = band => colors[{
-  down: "down", pause: "pause", "full disk": "disk", "slow disk": "disk", "slow node": "pause",
-  "slow link": "slow", drift: "slow",
+  down: "down", pause: "pause", "slow node": "pause",
+  "full disk": "disk", "slow disk": "disk", "lying sync": "disk",
+  "slow link": "slow", clog: "slow", drift: "slow", "wall wave": "slow", "wall steps": "slow",
 }[band.name] || "cut"];
 
 function sized(canvas) {

@@ -120,6 +120,9 @@ fn what_is_wrong_is_named_with_its_line() {
     assert_eq!(time.line, line("at 0.000017s"));
     let fault = changed("\"Restart\"", "\"Reboot\"");
     assert!(fault.to_string().contains("unknown variant `Reboot`"), "{fault}");
+    let bare = changed("heal_clocks false", "heal_clocks 7");
+    let why = "invalid type: integer `7`, expected a boolean".to_owned();
+    assert_eq!(bare.problem, Problem::Value(why));
     assert_eq!(changed("heal_clocks false", "heal_clocks").problem, Problem::NoValue);
     let long = format!("{text}# {}\n", "x".repeat(quorate_sim::capsule::LINE_BYTES_MAX));
     assert_eq!(wrong(&long).problem, Problem::LineTooLong);

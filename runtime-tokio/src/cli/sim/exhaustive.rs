@@ -1,6 +1,7 @@
 //! `quorate sim explore --exhaustive`: every state of a small configuration.
 
 use clap::Args;
+use quorate_scenarios::find;
 use quorate_scenarios::small::{CONFIGURATIONS, Configuration};
 use quorate_sim::explore::small::{Bounds, Ended, Explored, Progress};
 use serde_json::{Value, json};
@@ -70,8 +71,11 @@ pub(super) fn run(name: &str, within: &Within, as_json: bool) -> Result<(), Fail
 fn configuration(name: &str) -> Result<&'static Configuration, Failure> {
     CONFIGURATIONS.iter().find(|small| small.name == name).ok_or_else(|| {
         let names: Vec<&str> = CONFIGURATIONS.iter().map(|small| small.name).collect();
-        let names = names.join(", ");
-        let text = format!("`{name}` is too large to look at every state; these are not: {names}");
+        let names = names.join(" or ");
+        let text = match find(name) {
+            Some(_) => format!("`{name}` is too large to look at every state; try {names}"),
+            None => format!("there is no small configuration `{name}`, but {names}"),
+        };
         Failure::new(Code::NotFound, text)
     })
 }
@@ -115,6 +119,8 @@ mod tests {
         assert_eq!((&value["complete"], &value["bounds"]["ticks"]), (&json!(true), &json!(1)));
         assert!(value["states"].as_u64().unwrap() > 10, "{value}");
         let missing = configuration("swarm").unwrap_err();
-        assert!(missing.to_string().contains("small_log"), "{missing}");
+        assert!(missing.to_string().contains("try small_election or small_log"), "{missing}");
+        let missing = configuration("swarn").unwrap_err();
+        assert!(missing.to_string().contains("no small configuration `swarn`"), "{missing}");
     }
 }

@@ -13,9 +13,15 @@ mod walk;
 use std::io::{self, Write};
 
 use clap::Subcommand;
+use quorate_scenarios::small::CONFIGURATIONS;
 use quorate_scenarios::{Named, find};
 
 use crate::control::protocol::{Code, Failure};
+
+/// As long as the longest name of a scenario.
+const NAME_WIDTH: usize = 23;
+/// The system of what can be explored in full only.
+const SMALL: &str = "small";
 
 /// What can be done with the scenarios.
 #[derive(Clone, Debug, Subcommand)]
@@ -49,7 +55,14 @@ pub(crate) fn run(command: SimCommand, json: bool) -> Result<(), Failure> {
 
 fn scenario(name: &str) -> Result<&'static Named, Failure> {
     find(name).ok_or_else(|| {
-        let text = format!("there is no scenario `{name}`: `quorate sim list` names them");
+        let text = if CONFIGURATIONS.iter().any(|small| small.name == name) {
+            format!(
+                "`{name}` is a small configuration, for \
+                 `quorate sim explore --exhaustive --scenario {name}` alone"
+            )
+        } else {
+            format!("there is no scenario `{name}`: `quorate sim list` names them")
+        };
         Failure::new(Code::NotFound, text)
     })
 }
@@ -69,5 +82,26 @@ fn print(line: &str) -> Result<(), Failure> {
             Err(Failure::new(Code::Failed, format!("cannot print: {error}")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_scenarios::catalogue;
+
+    use super::*;
+
+    #[test]
+    fn names_have_room_in_their_column() {
+        let longest = catalogue().map(|scenario| scenario.name.len()).max();
+        assert_eq!(longest, Some(NAME_WIDTH));
+    }
+
+    #[test]
+    fn a_name_that_is_not_a_scenario_s_is_told_what_it_is() {
+        let said = scenario("small_log").unwrap_err().to_string();
+        assert!(said.contains("explore --exhaustive --scenario small_log"), "{said}");
+        let said = scenario("smal_log").unwrap_err().to_string();
+        assert!(said.contains("there is no scenario `smal_log`"), "{said}");
     }
 }

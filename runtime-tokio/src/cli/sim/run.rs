@@ -1,6 +1,8 @@
 //! `quorate sim run`: many seeds.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -10,7 +12,7 @@ use quorate_sim::{Options, Report};
 use serde_json::{Value, json};
 
 use super::shrink::spinner;
-use super::{print, replay_command, scenario, shrink_command};
+use super::{NAME_WIDTH, print, replay_command, scenario, shrink_command};
 use crate::control::protocol::{Code, Failure};
 
 /// Seeds are run in batches that take about this long: so often progress is told.
@@ -51,8 +53,12 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600,
         _ => return Err("a number and a unit: 60s, 5m, 2h".to_owned()),
     };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_s));
-    seconds.map(Duration::from_secs).ok_or_else(|| "not that long".to_owned())
+    let number = number.parse::<u64>().ok();
+    match number.and_then(|number| number.checked_mul(unit_s)) {
+        Some(0) => Err("in no time nothing is run".to_owned()),
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+        None => Err("not that long".to_owned()),
+    }
 }
 
 /// The seeds of one scenario, as far as they are run.
@@ -115,12 +121,13 @@ pub(super) fn run(args: &RunArgs, as_json: bool) -> Result<(), Failure> {
         Course { scenario, left, report, spent: Duration::ZERO, options }
     };
     let mut courses: Vec<Course> = named.into_iter().map(course).collect();
-    let bar = spinner();
+    let (bar, stop) = (spinner(), interrupted());
     let begun = Instant::now();
     if let Some(time) = args.time {
-        while begun.elapsed() < time && courses.iter().any(|course| !course.over()) {
+        let over = || begun.elapsed() >= time || stop.load(Ordering::Relaxed);
+        while !over() && courses.iter().any(|course| !course.over()) {
             for course in courses.iter_mut().filter(|course| !course.over()) {
-                if begun.elapsed() < time {
+                if !over() {
                     course.batch();
                     course.progress(&bar);
                 }
@@ -128,7 +135,7 @@ pub(super) fn run(args: &RunArgs, as_json: bool) -> Result<(), Failure> {
         }
     }
     for course in &mut courses {
-        while args.time.is_none() && !course.over() {
+        while args.time.is_none() && !course.over() && !stop.load(Ordering::Relaxed) {
             course.batch();
             course.progress(&bar);
         }
@@ -144,9 +151,28 @@ pub(super) fn run(args: &RunArgs, as_json: bool) -> Result<(), Failure> {
     bar.finish_and_clear();
     let failed = |course: &Course| course.report.failures.len() + course.report.unstable.len();
     match courses.iter().map(failed).sum::<usize>() {
+        0 if stop.load(Ordering::Relaxed) => {
+            let text = "interrupted: none of the seeds that were run failed";
+            Err(Failure::new(Code::Failed, text))
+        }
         0 => Ok(()),
         failed => Err(Failure::new(Code::Failed, format!("{failed} of the seeds failed"))),
     }
+}
+
+/// Becomes true with the first Ctrl-C: what was run by then is told. The second ends the process, as
+/// the first would have.
+fn interrupted() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if told.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        }
+    });
+    stop
 }
 
 fn seeds(args: &RunArgs) -> Result<Range<u64>, Failure> {
@@ -169,15 +195,23 @@ fn tell(scenario: &Named, report: &Report, rate: f64) -> Result<(), Failure> {
     let name = scenario.name;
     let faults: u64 = report.faults.values().sum();
     let missed = report.unreached(scenario.marks);
+    if report.seeds == 0 {
+        return print(&format!("{name:<NAME_WIDTH$} not run"));
+    }
     let verdict = if report.ok() { "ok" } else { "FAILED" };
     print(&format!(
-        "{name:<20} {verdict:<7} {} seeds, {rate:.0} a second, {} s simulated, {} steps, {faults} faults",
+        "{name:<NAME_WIDTH$} {verdict:<7} {} seeds, {rate:.0} a second, {} s simulated, {} steps, \
+         {faults} faults, {} marks reached",
         report.seeds,
         report.simulated_us / 1_000_000,
-        report.steps
+        report.steps,
+        report.marks.len()
     ))?;
     if !missed.is_empty() {
         print(&format!("  not reached by these seeds: {}", missed.join(", ")))?;
+    }
+    for (reason, seeds) in &report.excused {
+        print(&format!("  {seeds} seeds did not converge and are excused: {reason}"))?;
     }
     for outcome in &report.failures {
         if let Err(failure) = &outcome.result {
@@ -215,9 +249,11 @@ fn as_value(scenario: &Named, report: &Report, rate: f64) -> Value {
         .collect::<serde_json::Map<String, Value>>()
         .into();
     json!({
-        "scenario": scenario.name, "system": scenario.system, "seeds": report.seeds, "seeds_per_second": rate,
+        "scenario": scenario.name, "system": scenario.system, "seeds": report.seeds,
+        "seeds_per_second": rate,
         "simulated_s": report.simulated_us / 1_000_000, "steps": report.steps,
         "delivered": report.delivered, "dropped": report.dropped, "faults": report.faults,
+        "excused": report.excused,
         "marks": marks, "not_reached": report.unreached(scenario.marks), "failures": failures,
         "unstable": report.unstable.iter().map(|(seed, _)| seed).collect::<Vec<_>>(),
     })
@@ -231,7 +267,8 @@ mod tests {
     fn times_have_a_unit() {
         assert_eq!(duration("60s"), Ok(Duration::from_secs(60)));
         assert_eq!(duration("2h"), Ok(Duration::from_secs(7_200)));
-        for wrong in ["", "60", "s", "1.5m", "99999999999999999999s", "18446744073709551615h"] {
+        for wrong in ["", "60", "s", "0s", "1.5m", "99999999999999999999s", "18446744073709551615h"]
+        {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

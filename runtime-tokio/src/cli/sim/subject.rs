@@ -1,7 +1,7 @@
 //! What is replayed or shrunk: a seed of a scenario, or a capsule.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -74,9 +74,12 @@ fn refused(file: Option<&Path>, why: &Refused) -> Failure {
 
 fn read(path: &Path) -> Result<String, Failure> {
     let broken = |error: std::io::Error| {
-        let missing = error.kind() == std::io::ErrorKind::NotFound;
-        let code = if missing { Code::NotFound } else { Code::Failed };
-        Failure::new(code, format!("{}: {error}", path.display()))
+        let (code, why) = match error.kind() {
+            ErrorKind::NotFound => (Code::NotFound, "there is no such file".to_owned()),
+            ErrorKind::InvalidData => (Code::Usage, "no capsule: it is not text".to_owned()),
+            _ => (Code::Failed, error.to_string()),
+        };
+        Failure::new(code, format!("{}: {why}", path.display()))
     };
     let mut text = String::new();
     let most = CAPSULE_BYTES_MAX as u64 + 1;
