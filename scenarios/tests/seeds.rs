@@ -30,10 +30,11 @@ fn run(name: &str) {
 
 /// Seeds that failed once, farther out than an ordinary run goes: a late "not proposed" taken for another
 /// attempt's, a member that forgot what it had acknowledged when it was removed and added again, a former
-/// witness without its data, a lease too short for a slow network.
+/// witness without its data, a lease too short for a slow network, an entry of one's own that waits elsewhere.
 #[test]
 fn what_failed_once_holds() {
     let seeds = [
+        ("lying_sync", 968),
         ("cluster", 123),
         ("cluster", 229),
         ("cluster_deaf_leader", 118),

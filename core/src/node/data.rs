@@ -1,6 +1,7 @@
 //! What comes in and goes out: entries, writes, pages, watches.
 
 use alloc::collections::BTreeSet;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -361,6 +362,12 @@ impl Node {
             gap::Event::Wanted { peer, author, from, to } => {
                 let Some(store) = &self.store else { return };
                 if store.tip(&author).height < from {
+                    let waiting = store.orphans().of(author, from).next();
+                    if let Some(orphan) = waiting.filter(|_| author == peer) {
+                        // Who has lost it would write another in its place.
+                        let lost = News(vec![orphan.entry.bytes().clone()]);
+                        return step.fx.send(peer, Message::News(lost));
+                    }
                     let command = gap::Command::NotHeld { peer, author, from };
                     return self.feed_gap(step, Input::Command(command));
                 }
