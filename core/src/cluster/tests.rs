@@ -545,7 +545,7 @@ fn a_few_long_entries_give_way_to_a_snapshot_too() {
     let fit = ((COMPACT_BYTES + KEEP_BYTES) / registry::MAX_VALUE_BYTES as u64) as usize;
     for _ in 0..fit + 1 {
         net.change(0, long("k")).unwrap();
-        assert!(net.hosts[0].cluster.log().len() as usize <= fit + 4);
+        assert!(net.hosts[0].cluster.log().len() <= fit + 4);
     }
     assert_eq!(net.hosts[0].cluster.status().counters.compactions, 1);
 }
