@@ -5,8 +5,8 @@ use quorate_sim::{Fault, Kind, Plan, Rng, SimTime, ms, secs};
 use super::{at, mesh, put};
 use crate::mesh::{Mesh, Op};
 
-/// One node's disk goes back in time, again and again. One only: what two nodes have lost is gone.
-pub(super) fn old_copy(seed: u64) -> (Mesh, Plan<Op>) {
+/// Four nodes, one of which will forget what it had made durable.
+fn forgetful(seed: u64) -> (Mesh, Plan<Op>, usize) {
     let (mut mesh, mut plan) = mesh(4, Plan::new(at(30)));
     plan.swarm = plan.swarm.without(Kind::Crash).without(Kind::WallJump);
     // Orphans of what was lost for good go when their time is up.
@@ -16,6 +16,12 @@ pub(super) fn old_copy(seed: u64) -> (Mesh, Plan<Op>) {
     mesh.suspicious = seed.is_multiple_of(2);
     let victim = (seed / 2 % 4) as usize;
     mesh.expect.cut.extend((!mesh.suspicious).then_some(victim));
+    (mesh, plan, victim)
+}
+
+/// One node's disk goes back in time, again and again. One only: what two nodes have lost is gone.
+pub(super) fn old_copy(seed: u64) -> (Mesh, Plan<Op>) {
+    let (mesh, mut plan, victim) = forgetful(seed);
     let mut rng = Rng::stream(seed, "old copy", 0);
     for round in 0..3 {
         let kept = SimTime::ms(6_000 + round * 8_000 + rng.below(3_000));
@@ -30,14 +36,7 @@ pub(super) fn old_copy(seed: u64) -> (Mesh, Plan<Op>) {
 
 /// A disk says that syncs are done that are not, and the next crash shows it.
 pub(super) fn lying_sync(seed: u64) -> (Mesh, Plan<Op>) {
-    let (mut mesh, mut plan) = mesh(4, Plan::new(at(30)));
-    plan.swarm = plan.swarm.without(Kind::Crash).without(Kind::WallJump);
-    // Orphans of what was lost for good go when their time is up.
-    plan.settle_us = secs(1_500);
-    // As with an old copy: who is not told may fork its own chain.
-    mesh.suspicious = seed.is_multiple_of(2);
-    let victim = (seed / 2 % 4) as usize;
-    mesh.expect.cut.extend((!mesh.suspicious).then_some(victim));
+    let (mesh, mut plan, victim) = forgetful(seed);
     let mut rng = Rng::stream(seed, "lying sync", 0);
     for round in 0..3 {
         let lies = SimTime::ms(6_000 + round * 8_000 + rng.below(3_000));
