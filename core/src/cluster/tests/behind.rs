@@ -20,7 +20,7 @@ fn one_away() -> (Net, usize, usize) {
 /// it had what it lacked; and if the leader died meanwhile, so did the next one's lead.
 #[test]
 fn who_was_away_for_a_moment_is_sent_what_it_lacks() {
-    let (mut net, leader, follower) = one_away();
+    let (mut net, _, follower) = one_away();
     net.run_ms(500);
     let before = net.appended;
     net.restart(follower);
