@@ -317,8 +317,9 @@ impl Node {
         self.ask_own_tip(step, peer);
         match event {
             sync::Event::Same { peer } => {
+                // It does not vouch for this node's disk: what a peer keeps as an orphan is in no digest.
+                // What it says to the question above does.
                 step.notice(Notice::InSync(peer));
-                self.found_equal(step, peer);
             }
             sync::Event::Differs { peer, chains } => {
                 for chain in chains {
